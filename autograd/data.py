@@ -153,7 +153,7 @@ def normalise(images: NDArray[np.uint8], mean: float | None = None, std: float |
     for name, value in (("mean", mean), ("std", std)):
         if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
             raise TypeError(f"normalise: {name} must be a real number, got {value!r}")
-        if not math.isfinite(value):
+        if not abs(value) <= sys.float_info.max:
             raise ValueError(f"normalise: {name} must be finite, got {value!r}")
     if std <= 0:
         raise ValueError(f"normalise: std must be positive, got {std!r}")
@@ -317,13 +317,13 @@ def _raw_content(path: Path) -> tuple[bytes, str]:
 
 def _difference(raw: bytes, file: _IdxFile) -> str:
     """Say how `raw` differs from the content of `file`."""
-    size = len(file.header) + math.prod(file.shape)
     if raw[:4] != file.header[:4]:
         return f"its IDX magic number must be 0x{file.header[:4].hex()}, got 0x{raw[:4].hex()}"
     if raw[: len(file.header)] != file.header:
         sizes = raw[4 : len(file.header)]
         shape = struct.unpack(f">{len(sizes) // 4}I", sizes[: len(sizes) // 4 * 4])
         return f"its IDX header must give the shape {file.shape}, got {shape}"
+    size = len(file.header) + math.prod(file.shape)
     if len(raw) != size:
         return f"its content must have {size} bytes, got {len(raw)}"
     return "its header is right, its values are not"
