@@ -147,19 +147,15 @@ def normalise(images: NDArray[np.uint8], mean: float | None = None, std: float |
     Without `mean` and `std` those of Fashion-MNIST's full training set are used (0.28604 and 0.35302), always the same
     two numbers, so training and held-out images, the subset and the full set, are all put on one scale.
     """
-    mean, std = MEAN if mean is None else mean, STD if std is None else std
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         raise TypeError(f"normalise: images must be a uint8 array, got {_kind(images)}")
-    for name, value in (("mean", mean), ("std", std)):
-        if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
-            raise TypeError(f"normalise: {name} must be a real number, got {value!r}")
-        if not abs(value) <= sys.float_info.max:
-            raise ValueError(f"normalise: {name} must be finite, got {value!r}")
+    mean = MEAN if mean is None else _finite("mean", mean)
+    std = STD if std is None else _finite("std", std)
     if std <= 0:
-        raise ValueError(f"normalise: std must be positive, got {std!r}")
+        raise ValueError(f"normalise: std must be positive, got {std}")
     scaled = images.astype(np.float32)
-    scaled -= 255 * float(mean)
-    scaled /= 255 * float(std)
+    scaled -= 255 * mean
+    scaled /= 255 * std
     return scaled
 
 
@@ -223,6 +219,18 @@ class batches:
             span = slice(start, start + self.batch_size)
             chosen = span if order is None else order[span]
             yield tuple(array[chosen] for array in self.arrays)
+
+
+def _finite(name: str, value: object) -> float:
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+        raise TypeError(f"normalise: {name} must be a real number, got {value!r}")
+    try:
+        number = float(value)
+    except OverflowError:  # an int too large for a float
+        number = math.inf
+    if not math.isfinite(number):
+        raise ValueError(f"normalise: {name} must be finite, got {value}")
+    return number
 
 
 def _require_bool(function: str, name: str, value: object) -> None:

@@ -408,7 +408,7 @@ def test_normalise_defaults_are_the_statistics_of_the_full_training_set(real_ful
         ((np.zeros(2, np.uint8), 0.5, True), TypeError, "std must be a real number, got True"),
         ((np.zeros(2, np.uint8), float("nan")), ValueError, "mean must be finite, got nan"),
         ((np.zeros(2, np.uint8), -(10**309)), ValueError, f"mean must be finite, got {-(10**309)}"),
-        ((np.zeros(2, np.uint8), 0, 0), ValueError, "std must be positive, got 0"),
+        ((np.zeros(2, np.uint8), 0, 0), ValueError, "std must be positive, got 0.0"),
         ((np.zeros(2, np.uint8), 0, float("inf")), ValueError, "std must be finite, got inf"),
     ],
 )
