@@ -1,0 +1,324 @@
+"""The only importer of the compiled extension: checks dtype and layout, allocates, calls; arrays in, arrays out.
+
+Arrays are ``(N, C, H, W)`` in shape and channels-last in memory: results are transposed views of fresh C-contiguous
+``(N, H, W, C)`` arrays, and an operand in any other layout is copied once, by ``channels_last``. Weights and their gradients are
+C-contiguous ``(O, C / groups, kh, kw)``. Element types are float32 and float64, one for all operands of a call.
+
+A result never depends on the number of threads, on the layout of an operand or on what ran before. Long calls are made in
+pieces of about a tenth of a second, between which Python answers Ctrl-C. Inside a convolution denormal numbers count as zero;
+the process's own floating-point mode is never changed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from ._kernels import ffi, lib
+from .geometry import Conv2dGeometry, Pool2dGeometry
+
+FloatArray = NDArray[np.floating[Any]]
+OffsetArray = NDArray[np.unsignedinteger[Any]]
+
+_MAPS = {"conv2d": lib.CONV2D, "conv2d_input": lib.CONV2D_INPUT, "conv2d_weight": lib.CONV2D_WEIGHT}
+_NANOSECONDS_PER_CALL = 1e8
+
+
+# ---- What runs: instruction set, threads, algorithm ----
+
+
+class _Settings:
+    """What the user chose; ``None`` until chosen or first needed, so that importing has no effect."""
+
+    isa: str | None = None
+    threads: int | None = None
+    algorithm: str | None = None
+
+
+def _isa_names() -> list[str]:
+    """Every instruction set that this build has kernels for, best first."""
+    return [ffi.string(lib.isa_name(index)).decode() for index in range(lib.isa_count())]
+
+
+def supported_isas() -> list[str]:
+    """The instruction sets that both this build and this processor have, best first."""
+    return [name for index, name in enumerate(_isa_names()) if lib.isa_supported(index)]
+
+
+def isa() -> str:
+    """The instruction set in use: ``'avx512'``, ``'avx2'``, ``'neon'`` or ``'generic'``.
+
+    It is the best that the processor has, but not above the one named by the environment variable ``AUTOGRAD_ISA``.
+    """
+    if _Settings.isa is None:
+        names = _isa_names()
+        cap = os.environ.get("AUTOGRAD_ISA", names[0])
+        if cap not in names:
+            raise ValueError(f"AUTOGRAD_ISA must be one of {', '.join(names)}, got {cap!r}")
+        _Settings.isa = next(name for name in names[names.index(cap) :] if name in supported_isas())
+    return _Settings.isa
+
+
+@contextmanager
+def use_isa(name: str) -> Iterator[None]:
+    """Within the ``with`` block all kernels of the process use the instruction set ``name``."""
+    if name not in supported_isas():
+        raise ValueError(f"use_isa: name must be one of {', '.join(supported_isas())}, got {name!r}")
+    before = isa()
+    _Settings.isa = name
+    try:
+        yield
+    finally:
+        _Settings.isa = before
+
+
+def get_num_threads() -> int:
+    """The number of threads that kernels may use.
+
+    It is what ``set_num_threads`` set, else the environment variable ``AUTOGRAD_NUM_THREADS``, else the number of processors that
+    this process may run on.
+    """
+    if _Settings.threads is None:
+        text = os.environ.get("AUTOGRAD_NUM_THREADS")
+        if text is None:
+            available = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
+            _Settings.threads = min(len(available), lib.MAX_THREADS)
+        elif text.strip().isdecimal() and 1 <= int(text) <= lib.MAX_THREADS:
+            _Settings.threads = int(text)
+        else:
+            raise ValueError(f"AUTOGRAD_NUM_THREADS must be between 1 and {lib.MAX_THREADS}, got {text!r}")
+    return _Settings.threads
+
+
+def set_num_threads(n: int) -> None:
+    """Let kernels use up to ``n`` threads, the caller's included. No result depends on it."""
+    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
+        raise TypeError(f"set_num_threads: n must be an integer, got {n!r}")
+    if not 1 <= n <= lib.MAX_THREADS:
+        raise ValueError(f"set_num_threads: n must be between 1 and {lib.MAX_THREADS}, got {n}")
+    _Settings.threads = int(n)
+
+
+def algorithms() -> list[str]:
+    """The names of all convolution algorithms, in order of preference."""
+    names = (ffi.string(lib.conv2d_algorithm_name(index)).decode() for index in range(lib.conv2d_algorithm_count()))
+    return list(dict.fromkeys(names))
+
+
+def algorithm(map_name: str, geometry: Conv2dGeometry, dtype: DTypeLike) -> str:
+    """The name of the algorithm that computes ``map_name`` ('conv2d', 'conv2d_input' or 'conv2d_weight')."""
+    if map_name not in _MAPS:
+        raise ValueError(f"algorithm: map_name must be one of {', '.join(_MAPS)}, got {map_name!r}")
+    plan = _plan_now("algorithm", map_name, geometry, _native(np.dtype(dtype), "algorithm", "dtype").itemsize)
+    return str(ffi.string(lib.conv2d_algorithm_name(plan.algorithm)).decode())
+
+
+@contextmanager
+def use_algorithm(name: str) -> Iterator[None]:
+    """Within the ``with`` block convolutions use the algorithm ``name``, and raise where it does not serve a problem."""
+    if name not in algorithms():
+        raise ValueError(f"use_algorithm: name must be one of {', '.join(algorithms())}, got {name!r}")
+    before = _Settings.algorithm
+    _Settings.algorithm = name
+    try:
+        yield
+    finally:
+        _Settings.algorithm = before
+
+
+# ---- The boundary: dtypes and layouts ----
+
+
+def _native(dtype: np.dtype[Any], function: str, argument: str) -> np.dtype[Any]:
+    """``dtype`` in the machine's byte order if it is float32 or float64, else TypeError."""
+    native = dtype.newbyteorder("=")
+    if native not in (np.float32, np.float64):
+        raise TypeError(f"{function}: {argument} must be float32 or float64, got {dtype}")
+    return native
+
+
+def _array(array: Any, function: str, argument: str) -> FloatArray:
+    """``array`` as a plain NumPy array of float32 or float64 of any layout."""
+    if isinstance(array, np.ma.MaskedArray):
+        raise TypeError(f"{function}: {argument} must not be a masked array")
+    if not isinstance(array, np.ndarray):
+        raise TypeError(f"{function}: {argument} must be a NumPy array, got {type(array).__name__}")
+    _native(array.dtype, function, argument)
+    return np.asarray(array)
+
+
+def _contiguous(array: NDArray[Any]) -> NDArray[Any]:
+    """``array`` itself if C code can read it: C-contiguous, aligned and in native byte order; else a copy that is."""
+    flags = array.flags
+    if flags.c_contiguous and flags.aligned and array.dtype.isnative:
+        return array
+    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", subok=False)
+
+
+def channels_last(array: Any, function: str = "channels_last", argument: str = "array") -> FloatArray:
+    """``array`` of shape ``(N, C, H, W)`` with channels last in memory: itself where it is so already, else a copy.
+
+    Takes float32 and float64 arrays of every layout (strided, Fortran, negative or zero strides, unaligned, read-only, byte-swapped,
+    subclasses) and keeps every bit of every value. Raises ``TypeError`` for other types and for masked arrays and
+    ``ValueError`` for another number of dimensions; ``function`` and ``argument`` are the names in these errors.
+    """
+    return _last(_array(array, function, argument), function, argument).transpose(0, 3, 1, 2)
+
+
+def _last(array: NDArray[Any], function: str, argument: str) -> NDArray[Any]:
+    """``array`` as the C code reads it: C-contiguous ``(N, H, W, C)``."""
+    if array.ndim != 4:
+        raise ValueError(f"{function}: {argument} must have 4 dimensions, got shape {array.shape}")
+    return _contiguous(array.transpose(0, 2, 3, 1))
+
+
+def _operands(function: str, **arguments: tuple[Any, tuple[int, ...]]) -> list[NDArray[Any]]:
+    """The arguments ``name=(array, expected shape)`` as plain arrays, after checking that they share one floating dtype."""
+    arrays: dict[str, FloatArray] = {}
+    for name, (array, shape) in arguments.items():
+        arrays[name] = _array(array, function, name)
+        if arrays[name].shape != shape:
+            raise ValueError(f"{function}: {name} must have shape {shape}, got {arrays[name].shape}")
+    (first, array), *rest = arrays.items()
+    for name, other in rest:
+        if other.dtype.newbyteorder("=") != array.dtype.newbyteorder("="):
+            raise TypeError(f"{function}: {first} and {name} must have one dtype, got {array.dtype} and {other.dtype}")
+    return list(arrays.values())
+
+
+def _address(array: NDArray[Any]) -> Any:
+    """A pointer for one C call; it keeps the array alive."""
+    return ffi.from_buffer(array)
+
+
+# ---- Convolution ----
+
+
+def conv2d(x: FloatArray, weight: FloatArray, bias: FloatArray | None, geometry: Conv2dGeometry) -> FloatArray:
+    """The cross-correlation of ``x`` with the filters ``weight``, plus ``bias`` (of shape ``(O,)``) unless that is None.
+
+    Shapes are ``geometry``'s ``x_shape``, ``weight_shape`` and, for the result, ``y_shape``.
+    """
+    arguments = {"x": (x, geometry.x_shape), "weight": (weight, geometry.weight_shape)}
+    if bias is None:
+        x, weight = _operands("conv2d", **arguments)
+    else:
+        x, weight, bias = _operands("conv2d", **arguments, bias=(bias, (geometry.out_channels,)))
+        bias = _contiguous(bias)
+    x, weight = _last(x, "conv2d", "x"), _contiguous(weight)
+    y = _empty_last(geometry.y_shape, x.dtype)
+    _convolve("conv2d", geometry, x, weight, bias, y)
+    return y.transpose(0, 3, 1, 2)
+
+
+def conv2d_input(y: FloatArray, weight: FloatArray, geometry: Conv2dGeometry) -> FloatArray:
+    """The adjoint of ``conv2d`` in its input, applied to ``y``: the input gradient, also known as transposed convolution.
+
+    ``y`` has ``geometry.y_shape``, the result ``geometry.x_shape``.
+    """
+    y, weight = _operands("conv2d_input", y=(y, geometry.y_shape), weight=(weight, geometry.weight_shape))
+    y, weight = _last(y, "conv2d_input", "y"), _contiguous(weight)
+    x = _empty_last(geometry.x_shape, y.dtype)
+    _convolve("conv2d_input", geometry, x, weight, None, y)
+    return x.transpose(0, 3, 1, 2)
+
+
+def conv2d_weight(x: FloatArray, y: FloatArray, geometry: Conv2dGeometry) -> FloatArray:
+    """The adjoint of ``conv2d`` in its filters, applied to ``y``: the filter gradient.
+
+    ``x`` has ``geometry.x_shape``, ``y`` has ``geometry.y_shape``, and the result ``geometry.weight_shape``.
+    """
+    x, y = _operands("conv2d_weight", x=(x, geometry.x_shape), y=(y, geometry.y_shape))
+    x, y = _last(x, "conv2d_weight", "x"), _last(y, "conv2d_weight", "y")
+    weight = np.empty(geometry.weight_shape, x.dtype)
+    _convolve("conv2d_weight", geometry, x, weight, None, y)
+    return weight
+
+
+def _empty_last(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
+    batch, channels, height, width = shape
+    return np.empty((batch, height, width, channels), dtype)
+
+
+@lru_cache(maxsize=1024)
+def _plan(
+    function: str,
+    map_name: str,
+    geometry: Conv2dGeometry,
+    element_size: int,
+    isa: str,
+    threads: int,
+    algorithm: str | None,
+) -> Any:
+    """The C plan of one map of one geometry: which algorithm runs, in which stages, and the workspace that it needs."""
+    g = geometry
+    sizes = ffi.new(
+        "struct conv2d_geometry *",
+        {
+            "batch": g.batch,
+            "in_channels": g.in_channels,
+            "out_channels": g.out_channels,
+            "groups": g.groups,
+            "input": g.input,
+            "kernel": g.kernel,
+            "output": g.output,
+            "stride": g.stride,
+            "dilation": g.dilation,
+            "padding": [before for before, _ in g.padding],
+        },
+    )
+    plan = ffi.new("struct conv2d_plan *")
+    name = ffi.NULL if algorithm is None else algorithm.encode()
+    status = lib.conv2d_plan(plan, sizes, _MAPS[map_name], element_size, _isa_names().index(isa), threads, name)
+    if status == lib.STATUS_NO_ALGORITHM:
+        raise ValueError(f"{function}: algorithm {algorithm!r} does not serve {map_name} of {geometry}")
+    _check_status(status, function, geometry)
+    return plan
+
+
+def _plan_now(function: str, map_name: str, geometry: Conv2dGeometry, element_size: int) -> Any:
+    return _plan(function, map_name, geometry, element_size, isa(), get_num_threads(), _Settings.algorithm)
+
+
+def _check_status(status: int, function: str, geometry: Conv2dGeometry | Pool2dGeometry) -> None:
+    """Turn what the C code refused into an exception; geometries made by geometry.py are never refused."""
+    if status == lib.STATUS_OVERFLOW:
+        raise ValueError(f"{function}: geometry is too large for 64-bit sizes, got {geometry}")
+    if status != lib.STATUS_OK:
+        raise ValueError(f"{function}: geometry is not consistent, got {geometry}")
+
+
+def _convolve(
+    function: str,
+    geometry: Conv2dGeometry,
+    x: NDArray[Any],
+    weight: NDArray[Any],
+    bias: NDArray[Any] | None,
+    y: NDArray[Any],
+) -> None:
+    plan = _plan_now(function, function, geometry, x.itemsize)
+    addresses = (
+        _address(x),
+        _address(weight),
+        ffi.NULL if bias is None else _address(bias),
+        _address(y),
+        _address(np.empty(plan.workspace_size, np.uint8)),
+    )
+    for stage in range(plan.stages):
+        items = plan.items[stage]
+        step = _items_per_call(items, plan.nanoseconds[stage])
+        for begin in range(0, items, step):
+            lib.conv2d_run(plan, stage, begin, min(begin + step, items), *addresses)
+
+
+def _items_per_call(items: int, nanoseconds: float) -> int:
+    """How many items of a loop one C call gets, so that Ctrl-C is answered soon."""
+    if nanoseconds <= _NANOSECONDS_PER_CALL:
+        return max(items, 1)
+    return max(int(items * _NANOSECONDS_PER_CALL / nanoseconds), 1)

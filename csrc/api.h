@@ -1,0 +1,47 @@
+/* Every type and function that Python sees. Included by the C sources and read by build.py as cffi's declarations, so
+ * there is no preprocessor line in this file.
+ *
+ * Arrays are NCHW in shape and channels-last in memory; weights are OIHW, contiguous. Nothing here allocates: workspace
+ * comes from the caller, and its size from a plan. */
+
+/* One axis pair is {height, width}; padding is what lies before the first pixel (negative when cropping). */
+struct conv2d_geometry {
+    int64_t batch, in_channels, out_channels, groups;
+    int64_t input[2], kernel[2], output[2], stride[2], dilation[2], padding[2];
+};
+
+struct pool2d_geometry {
+    int64_t batch, channels;
+    int64_t input[2], kernel[2], output[2], stride[2], dilation[2], padding[2];
+};
+
+/* The three partial derivatives of the trilinear form <y, conv2d(x, weight)>. */
+enum conv2d_map { CONV2D, CONV2D_INPUT, CONV2D_WEIGHT };
+
+enum status { STATUS_OK, STATUS_OVERFLOW, STATUS_BAD_ARGUMENT, STATUS_NO_ALGORITHM, STATUS_BAD_OFFSET };
+
+/* How one map of one geometry is computed: a list of stages, each a loop over independent items. The stages run in order
+ * on one workspace; the items of a stage run in any order, in one call or several. Which items there are never depends on
+ * the number of threads, hence neither does any bit of the result. */
+struct conv2d_plan {
+    struct conv2d_geometry geometry;
+    int32_t map, element_size, isa, threads, algorithm, stages;
+    int64_t items[4];
+    double nanoseconds[4]; /* a rough estimate of each stage's work on one thread */
+    int64_t workspace_size; /* bytes */
+};
+
+enum { MAX_THREADS = 256 };
+
+int32_t isa_count(void);
+const char *isa_name(int32_t isa);
+int32_t isa_supported(int32_t isa);
+
+int32_t conv2d_algorithm_count(void);
+const char *conv2d_algorithm_name(int32_t algorithm);
+/* Fills `plan` with the first algorithm that accepts the problem, or the first of the given name if `algorithm` is not NULL. */
+int32_t conv2d_plan(struct conv2d_plan *plan, const struct conv2d_geometry *geometry, int32_t map, int32_t element_size,
+                    int32_t isa, int32_t threads, const char *algorithm);
+/* Runs items begin..end of one stage. The map says which of x, weight and y is the result; bias may be NULL. */
+int32_t conv2d_run(const struct conv2d_plan *plan, int32_t stage, int64_t begin, int64_t end, void *x, void *weight,
+                   const void *bias, void *y, void *workspace);

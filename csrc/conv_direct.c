@@ -1,0 +1,202 @@
+/* Convolution and its input gradient by the indirect matrix product: one driver, two walks (sources.h).
+ *
+ * Rows of the product are pixels of the result, columns its channels, and the reduction runs over taps and source channels.
+ * Stage 0 packs the weights into panels, each led by its columns' initial values (the bias). In stage 1 an item is a block of
+ * pixels of one phase times a range of panels: it builds the block's indirection table once and multiplies panel by panel,
+ * chunk by chunk, so that a chunk of weights is read from the second-level cache and the block's sources stay close. */
+#include <string.h>
+#include "panel.h"
+#include "sources.h"
+
+enum {
+    BLOCK_PIXELS = 224,      /* pixels in a block: 16 tiles of the tallest tile */
+    TABLE_ENTRIES = 1 << 15, /* of an indirection table, beyond which blocks get smaller */
+    CHUNK_BYTES = 256 << 10, /* of a panel's chunk: part of a second-level cache */
+    PATCH_CHANNELS = 8,      /* up to this many channels a tap, patches are copied */
+    ITEMS = 16,              /* wanted for balance between threads; panels are split to get them */
+};
+
+struct layout {
+    struct panels panels;
+    int64_t depth, chunk; /* reduction channels of a group, and in a chunk */
+    int64_t source_channels, result_channels;
+    int64_t taps, phases[2]; /* of the kernel; of the walk */
+    int64_t phase_taps;      /* of the phase that has most */
+    bool patches;
+    int64_t block, blocks;                      /* pixels in a block, blocks of the largest phase */
+    int64_t splits, units;                      /* ranges of panels, panels in a range */
+    int64_t zeros, sources, results, scratch;   /* bytes of a thread's scratch: its first three parts, and all */
+    int64_t packed;                             /* bytes of all panels */
+};
+
+static struct walk walk_of(const struct conv2d_plan *plan, int64_t phase_row, int64_t phase_column) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    if (plan->map == CONV2D)
+        return (struct walk){{walk_output(g, 0), walk_output(g, 1)}, g->batch};
+    return (struct walk){{walk_input(g, 0, phase_row), walk_input(g, 1, phase_column)}, g->batch};
+}
+
+static struct layout layout_of(const struct conv2d_plan *plan, const struct kernels *kernels) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    bool forward = plan->map == CONV2D;
+    int64_t size = plan->element_size;
+    int64_t in = g->in_channels / g->groups, out = g->out_channels / g->groups;
+    struct layout l = {
+        .panels = cut_into_panels(g->groups, forward ? out : in, kernels),
+        .depth = forward ? in : out,
+        .source_channels = forward ? g->in_channels : g->out_channels,
+        .result_channels = forward ? g->out_channels : g->in_channels,
+        .taps = g->kernel[0] * g->kernel[1],
+        .phases = {forward ? 1 : input_phases(g, 0), forward ? 1 : input_phases(g, 1)},
+    };
+    int64_t pixels = g->batch;
+    l.phase_taps = 1;
+    for (int axis = 0; axis < 2; axis++) {
+        pixels *= forward ? g->output[axis] : ceil_div(g->input[axis], g->stride[axis]);
+        l.phase_taps *= forward ? g->kernel[axis] : ceil_div(g->kernel[axis], min64(g->stride[axis], g->kernel[axis]));
+    }
+    /* A dilation that shares a factor with the stride puts more taps into fewer phases. */
+    if (!forward && (g->dilation[0] > 1 || g->dilation[1] > 1))
+        l.phase_taps = l.taps;
+    l.patches = l.depth <= PATCH_CHANNELS && l.taps > 1;
+
+    int64_t chunk = max64(CHUNK_BYTES / (l.panels.width * size * l.phase_taps), 16);
+    int64_t chunks = l.patches ? 1 : max64(ceil_div(l.depth, chunk), 1);
+    l.chunk = max64(ceil_div(l.depth, chunks), 1);
+
+    int64_t block = min64(BLOCK_PIXELS, TABLE_ENTRIES / l.phase_taps) / kernels->rows * kernels->rows;
+    l.blocks = ceil_div(pixels, max64(block, kernels->rows));
+    l.block = l.blocks ? round_up(ceil_div(pixels, l.blocks), kernels->rows) : 0;
+
+    int64_t units = l.panels.groups * l.panels.count;
+    int64_t items = max64(l.blocks * l.phases[0] * l.phases[1], 1);
+    l.units = max64(ceil_div(units, max64(ceil_div(ITEMS, items), 1)), 1);
+    l.splits = ceil_div(units, l.units);
+
+    l.packed = cache_lines(l.panels.groups * l.panels.padded * (1 + l.taps * l.depth) * size);
+    l.zeros = cache_lines(l.source_channels * size);
+    l.sources = cache_lines(l.phase_taps * l.block * (int64_t)sizeof(void *));
+    l.results = cache_lines(l.block * (int64_t)sizeof(void *));
+    l.scratch = l.zeros + l.sources + 2 * l.results + (l.patches ? cache_lines(l.block * l.phase_taps * l.depth * size) : 0);
+    return l;
+}
+
+static bool plan_direct(struct conv2d_plan *plan, const struct kernels *kernels) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    if (plan->map == CONV2D_WEIGHT)
+        return false;
+    struct layout l = layout_of(plan, kernels);
+    double weights = (double)l.panels.groups * l.panels.padded * l.taps * l.depth;
+    double products = weights * g->batch * g->output[0] * g->output[1];
+    plan->stages = 2;
+    plan->items[0] = l.panels.groups * l.panels.count;
+    plan->nanoseconds[0] = weights;
+    plan->items[1] = l.splits * l.phases[0] * l.phases[1] * l.blocks;
+    plan->nanoseconds[1] = products / (4 * kernels->lanes);
+    plan->workspace_size = l.packed + plan->threads * l.scratch;
+    return true;
+}
+
+/* A panel holds its initial values and then, phase by phase, its taps. */
+static void pack(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    (void)thread;
+    const struct conv2d_plan *plan = job->plan;
+    const struct conv2d_geometry *g = &plan->geometry;
+    struct layout l = layout_of(plan, job->kernels);
+    struct unit unit = unit_of(&l.panels, item);
+    bool forward = plan->map == CONV2D;
+    int64_t size = plan->element_size, in = g->in_channels / g->groups, out = g->out_channels / g->groups;
+    char *packed = job->workspace + unit.before * (1 + l.taps * l.depth) * size;
+
+    memset(packed, 0, (size_t)(unit.width * size));
+    if (job->bias)
+        memcpy(packed, job->bias + (unit.group * l.panels.columns + unit.column) * size, (size_t)(unit.columns * size));
+    packed += unit.width * size;
+
+    struct panel panel = {
+        .columns = unit.columns,
+        .width = unit.width,
+        .depth = l.depth,
+        .chunk = l.chunk,
+        .column_step = forward ? in * l.taps : l.taps,
+        .channel_step = forward ? l.taps : in * l.taps,
+    };
+    for (int64_t phase = 0; phase < l.phases[0] * l.phases[1]; phase++) {
+        struct walk walk = walk_of(plan, phase / l.phases[1], phase % l.phases[1]);
+        const struct axis *vertical = &walk.axis[0], *horizontal = &walk.axis[1];
+        if (vertical->taps * horizontal->taps == 0)
+            continue;
+        int64_t before = vertical->taps_before * g->kernel[1] + vertical->taps * horizontal->taps_before;
+        panel.taps[0] = vertical->taps;
+        panel.taps[1] = horizontal->taps;
+        panel.tap_step[0] = vertical->tap_step * g->kernel[1];
+        panel.tap_step[1] = horizontal->tap_step;
+        panel.origin = unit.group * out * in * l.taps + unit.column * panel.column_step +
+                       vertical->first_tap * g->kernel[1] + horizontal->first_tap;
+        pack_panel(&panel, plan->element_size, job->weight, packed + before * l.depth * unit.width * size);
+    }
+}
+
+static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    const struct conv2d_plan *plan = job->plan;
+    const struct conv2d_geometry *g = &plan->geometry;
+    struct layout l = layout_of(plan, job->kernels);
+    bool forward = plan->map == CONV2D;
+    int64_t size = plan->element_size;
+
+    int64_t block = item % l.blocks, phase = item / l.blocks % (l.phases[0] * l.phases[1]);
+    int64_t split = item / l.blocks / (l.phases[0] * l.phases[1]);
+    struct walk walk = walk_of(plan, phase / l.phases[1], phase % l.phases[1]);
+    int64_t first = block * l.block, pixels = min64(l.block, walk_pixels(&walk) - first);
+    if (pixels <= 0)
+        return; /* this phase has fewer pixels than the largest */
+
+    char *zeros = job->workspace + l.packed + thread * l.scratch;
+    const void **sources = (const void **)(zeros + l.zeros);
+    void **results = (void **)((char *)sources + l.sources);
+    const void **patches = (const void **)((char *)results + l.results);
+    char *copies = (char *)patches + l.results;
+    memset(zeros, 0, (size_t)(l.source_channels * size));
+    fill_sources(&walk, first, pixels, forward ? job->x : job->y, l.source_channels * size, zeros, sources, l.block);
+    fill_results(&walk, first, pixels, forward ? job->y : job->x, forward ? g->output : g->input,
+                 l.result_channels * size, results);
+
+    const struct axis *vertical = &walk.axis[0], *horizontal = &walk.axis[1];
+    int64_t taps = vertical->taps * horizontal->taps;
+    int64_t before = vertical->taps_before * g->kernel[1] + vertical->taps * horizontal->taps_before;
+    int64_t copied_group = -1;
+    for (int64_t u = split * l.units; u < min64((split + 1) * l.units, l.panels.groups * l.panels.count); u++) {
+        struct unit unit = unit_of(&l.panels, u);
+        const char *packed = job->workspace + unit.before * (1 + l.taps * l.depth) * size;
+        struct gemm gemm = {
+            .rows = pixels,
+            .columns = unit.columns,
+            .taps = taps,
+            .column = unit.group * l.panels.columns + unit.column,
+            .pitch = l.block,
+            .sources = sources,
+            .panel = packed + (1 + before * l.depth) * unit.width * size,
+            .initial = packed,
+            .results = results,
+        };
+        if (l.patches && taps) {
+            if (copied_group != unit.group)
+                copy_patches(sources, l.block, taps, pixels, unit.group * l.depth * size, l.depth * size, copies, patches);
+            copied_group = unit.group;
+            gemm.taps = 1;
+            gemm.depth = taps * l.depth;
+            gemm.sources = patches;
+            job->kernels->gemm(&gemm);
+            continue;
+        }
+        for (int64_t channel = 0; channel < max64(l.depth, 1); channel += l.chunk) {
+            gemm.depth = min64(l.chunk, l.depth - channel);
+            gemm.first = unit.group * l.depth + channel;
+            job->kernels->gemm(&gemm);
+            gemm.panel = (const char *)gemm.panel + taps * gemm.depth * unit.width * size;
+            gemm.initial = NULL;
+        }
+    }
+}
+
+const struct conv2d_algorithm direct = {"direct", plan_direct, {pack, multiply}};

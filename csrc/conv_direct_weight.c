@@ -1,0 +1,167 @@
+/* The weight gradient by the indirect matrix product, with the reduction over pixels.
+ *
+ * Rows of the product are input channels (for each tap), columns are output channels, and every output pixel contributes the
+ * outer product of a source pixel and the gradient's pixel. In stage 0 an item is a range of panels times a fixed chunk of the pixels;
+ * it walks the chunk in blocks, copies the gradient's columns of a block side by side, and adds each block's sum, formed in registers,
+ * to its partial result: short sums of sums lose fewer digits than one long sum. Stage 1 adds the chunks' partial results in
+ * order and writes them as OIHW. */
+#include <string.h>
+#include "panel.h"
+#include "sources.h"
+
+enum {
+    BLOCK_PIXELS = 224,       /* pixels summed in registers */
+    TABLE_ENTRIES = 1 << 15,  /* of an indirection table, beyond which blocks get smaller */
+    PATCH_CHANNELS = 8,       /* up to this many channels a tap, patches are copied */
+    ITEMS = 16,               /* wanted for balance between threads; pixels are cut into chunks to get them */
+    PARTIAL_BYTES = 64 << 20, /* of all partial results, beyond which there are fewer chunks */
+};
+
+struct layout {
+    struct panels panels;
+    int64_t rows, taps; /* input channels of a group; taps of the kernel */
+    bool patches;
+    int64_t pixels, block;
+    int64_t splits, units;                    /* ranges of panels, panels in a range */
+    int64_t chunks, blocks;                   /* chunks of pixels, blocks in a chunk */
+    int64_t partial;                          /* bytes of one chunk's result */
+    int64_t zeros, sources, copied, scratch;  /* bytes of a thread's scratch: its first three parts, and all */
+};
+
+static struct layout layout_of(const struct conv2d_plan *plan, const struct kernels *kernels) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    int64_t size = plan->element_size;
+    struct layout l = {
+        .panels = cut_into_panels(g->groups, g->out_channels / g->groups, kernels),
+        .rows = g->in_channels / g->groups,
+        .taps = g->kernel[0] * g->kernel[1],
+        .pixels = g->batch * g->output[0] * g->output[1],
+    };
+    l.patches = l.rows <= PATCH_CHANNELS && l.taps > 1;
+    l.block = max64(min64(min64(BLOCK_PIXELS, TABLE_ENTRIES / l.taps), l.pixels), 1);
+
+    int64_t units = l.panels.groups * l.panels.count;
+    l.units = max64(ceil_div(units, ITEMS), 1);
+    l.splits = ceil_div(units, l.units);
+    l.partial = cache_lines(l.panels.groups * l.panels.padded * l.taps * l.rows * size);
+    int64_t chunks = min64(ceil_div(ITEMS, max64(l.splits, 1)), PARTIAL_BYTES / max64(l.partial, 1));
+    int64_t blocks = ceil_div(l.pixels, l.block);
+    l.blocks = max64(ceil_div(blocks, max64(chunks, 1)), 1);
+    l.chunks = max64(ceil_div(blocks, l.blocks), 1);
+
+    l.zeros = cache_lines(g->in_channels * size);
+    l.sources = cache_lines((l.taps + 1) * l.block * (int64_t)sizeof(void *));
+    l.copied = cache_lines(l.block * l.panels.width * size);
+    l.scratch = l.zeros + l.sources + l.copied + (l.patches ? cache_lines(l.block * l.taps * l.rows * size) : 0);
+    return l;
+}
+
+static bool plan_direct_weight(struct conv2d_plan *plan, const struct kernels *kernels) {
+    if (plan->map != CONV2D_WEIGHT)
+        return false;
+    struct layout l = layout_of(plan, kernels);
+    double weights = (double)l.panels.groups * l.panels.padded * l.taps * l.rows;
+    plan->stages = 2;
+    plan->items[0] = l.splits * l.chunks;
+    plan->nanoseconds[0] = weights * l.pixels / (4 * kernels->lanes);
+    plan->items[1] = l.panels.groups * l.panels.count;
+    plan->nanoseconds[1] = weights * l.chunks;
+    plan->workspace_size = l.chunks * l.partial + plan->threads * l.scratch;
+    return true;
+}
+
+/* `columns` values of each pixel, side by side and padded to `width`. */
+static void copy_columns(const char *from, int64_t pixel_size, int64_t pixels, int64_t columns_size, int64_t width_size, char *to) {
+    for (int64_t pixel = 0; pixel < pixels; pixel++, from += pixel_size, to += width_size) {
+        memcpy(to, from, (size_t)columns_size);
+        memset(to + columns_size, 0, (size_t)(width_size - columns_size));
+    }
+}
+
+static void accumulate(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    const struct conv2d_plan *plan = job->plan;
+    const struct conv2d_geometry *g = &plan->geometry;
+    struct layout l = layout_of(plan, job->kernels);
+    struct walk walk = {{walk_output(g, 0), walk_output(g, 1)}, g->batch};
+    int64_t size = plan->element_size;
+
+    char *zeros = job->workspace + l.chunks * l.partial + thread * l.scratch;
+    const void **sources = (const void **)(zeros + l.zeros);
+    const void **patches = sources + l.taps * l.block;
+    char *copied = (char *)sources + l.sources;
+    char *copies = copied + l.copied;
+    memset(zeros, 0, (size_t)(g->in_channels * size));
+
+    int64_t chunk = item % l.chunks, split = item / l.chunks;
+    char *partial = job->workspace + chunk * l.partial;
+    int64_t first_unit = split * l.units, last_unit = min64(first_unit + l.units, l.panels.groups * l.panels.count) - 1;
+    struct unit unit = unit_of(&l.panels, last_unit);
+    int64_t begin = unit_of(&l.panels, first_unit).before, end = unit.before + unit.width;
+    memset(partial + begin * l.taps * l.rows * size, 0, (size_t)((end - begin) * l.taps * l.rows * size));
+
+    for (int64_t block = chunk * l.blocks; block < (chunk + 1) * l.blocks; block++) {
+        int64_t first = block * l.block, pixels = min64(l.block, l.pixels - first);
+        if (pixels <= 0)
+            break;
+        fill_sources(&walk, first, pixels, job->x, g->in_channels * size, zeros, sources, l.block);
+        int64_t copied_group = -1;
+        for (int64_t u = first_unit; u <= last_unit; u++) {
+            unit = unit_of(&l.panels, u);
+            const char *gradient =
+                job->y + (first * g->out_channels + unit.group * l.panels.columns + unit.column) * size;
+            copy_columns(gradient, g->out_channels * size, pixels, unit.columns * size, unit.width * size, copied);
+            char *result = partial + unit.before * l.taps * l.rows * size;
+            if (l.patches && copied_group != unit.group) {
+                copy_patches(sources, l.block, l.taps, pixels, unit.group * l.rows * size, l.rows * size, copies, patches);
+                copied_group = unit.group;
+            }
+            struct gemm_over_pixels gemm = {
+                .rows = l.patches ? l.taps * l.rows : l.rows,
+                .columns = unit.width,
+                .pixels = pixels,
+                .first = l.patches ? 0 : unit.group * l.rows,
+                .panel = copied,
+            };
+            for (int64_t tap = 0; tap < (l.patches ? 1 : l.taps); tap++) {
+                gemm.sources = l.patches ? patches : sources + tap * l.block;
+                gemm.result = result + tap * l.rows * unit.width * size;
+                job->kernels->gemm_over_pixels(&gemm);
+            }
+        }
+    }
+}
+
+/* Both element types are added here, in the order of the chunks. */
+static void add(int32_t element_size, int64_t count, const void *from, void *to) {
+    if (element_size == 4)
+        for (int64_t i = 0; i < count; i++)
+            ((float *)to)[i] += ((const float *)from)[i];
+    else
+        for (int64_t i = 0; i < count; i++)
+            ((double *)to)[i] += ((const double *)from)[i];
+}
+
+static void reduce(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    (void)thread;
+    const struct conv2d_plan *plan = job->plan;
+    struct layout l = layout_of(plan, job->kernels);
+    struct unit unit = unit_of(&l.panels, item);
+    int64_t size = plan->element_size, taps_of_column = l.taps * l.rows;
+    char *total = job->workspace + unit.before * taps_of_column * size;
+    for (int64_t chunk = 1; chunk < l.chunks; chunk++)
+        add(plan->element_size, unit.width * taps_of_column, total + chunk * l.partial, total);
+    struct panel panel = {
+        .columns = unit.columns,
+        .width = unit.width,
+        .depth = l.rows,
+        .chunk = max64(l.rows, 1),
+        .taps = {plan->geometry.kernel[0], plan->geometry.kernel[1]},
+        .origin = (unit.group * l.panels.columns + unit.column) * taps_of_column,
+        .column_step = taps_of_column,
+        .channel_step = l.taps,
+        .tap_step = {plan->geometry.kernel[1], 1},
+    };
+    unpack_panel(&panel, plan->element_size, total, job->weight);
+}
+
+const struct conv2d_algorithm direct_weight = {"direct", plan_direct_weight, {accumulate, reduce}};

@@ -1,0 +1,92 @@
+/* What the C files share and Python does not see: the kernel tables, the plan's innards and the parallel loop. */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+#include <stdbool.h>
+#include "api.h"
+
+/* Rows are output pixels. For each tap and row, sources[tap * pitch + row] points at a pixel's channels (or at zeros), of
+ * which `depth` are read from `first` on; `panel` is [tap][channel][columns rounded up to whole vectors]. Row r of the
+ * product goes to results[r], from element `column` on; it starts from `initial` (one value a column), or from what
+ * the result holds when `initial` is NULL. */
+struct gemm {
+    int64_t rows, columns, taps, depth, first, column, pitch;
+    const void *const *sources;
+    const void *panel, *initial;
+    void *const *results;
+};
+
+/* Rows are channels, the reduction runs over pixels: result[row][column] += sum over pixels of
+ * sources[pixel][first + row] * panel[pixel][column], where a row of panel and result is `columns` long. */
+struct gemm_over_pixels {
+    int64_t rows, columns, pixels, first;
+    const void *const *sources;
+    const void *panel;
+    void *result;
+};
+
+/* One channel each: result[row][c] = initial[c] + sum over taps of sources[tap * pitch + row][c] * panel[tap * channels + c]. */
+struct depthwise {
+    int64_t rows, channels, taps, pitch;
+    const void *const *sources;
+    const void *panel, *initial;
+    void *const *results;
+};
+
+/* result[tap * channels + c] += sum over rows of sources[tap * pitch + row][first + c] * others[row][first + c]. */
+struct depthwise_over_pixels {
+    int64_t rows, channels, first, taps, pitch;
+    const void *const *sources, *const *others;
+    void *result;
+};
+
+/* The inner loops for one element type on one instruction set. */
+struct kernels {
+    int64_t lanes;   /* elements in a vector */
+    int64_t rows;    /* register tile: rows ... */
+    int64_t vectors; /* ... by vectors */
+    void (*gemm)(const struct gemm *);
+    void (*gemm_over_pixels)(const struct gemm_over_pixels *);
+    void (*depthwise)(const struct depthwise *);
+    void (*depthwise_over_pixels)(const struct depthwise_over_pixels *);
+};
+
+struct kernel_set {
+    const char *name;
+    bool (*supported)(void);
+    struct kernels f32, f64;
+};
+
+const struct kernels *kernels_for(int32_t isa, int32_t element_size);
+
+/* Runs body(context, item, thread) for begin <= item < end on at most `threads` threads, numbered from 0. Without a
+ * second thread, or when another caller has the pool, the calling thread does everything. Denormals are flushed to
+ * zero inside the bodies when `flush` is set; the caller's floating-point mode is as before afterwards. */
+typedef void parallel_body(const void *context, int64_t item, int32_t thread);
+void parallel_for(int64_t begin, int64_t end, int32_t threads, bool flush, parallel_body *body, const void *context);
+
+/* What the items of a stage are given. */
+struct conv2d_job {
+    const struct conv2d_plan *plan;
+    const struct kernels *kernels;
+    char *x, *weight, *y;
+    const char *bias;
+    char *workspace; /* aligned to a cache line */
+};
+
+/* One algorithm: plan fills stages, items, nanoseconds and workspace_size, or returns false when it does not serve the
+ * problem; stage[s] computes one item of stage s. */
+struct conv2d_algorithm {
+    const char *name;
+    bool (*plan)(struct conv2d_plan *, const struct kernels *);
+    void (*stage[4])(const struct conv2d_job *, int64_t item, int32_t thread);
+};
+
+extern const struct conv2d_algorithm direct, direct_weight, depthwise, depthwise_weight;
+
+static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+static inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+/* Sizes in a workspace are multiples of a cache line, so that no two threads write to one. */
+static inline int64_t cache_lines(int64_t bytes) { return round_up(bytes, 64); }

@@ -1,0 +1,26 @@
+/* Panels (panel.h) for both element types. Moving values needs no arithmetic, so elements move as integers of their size. */
+#include "panel.h"
+
+#define T uint32_t
+#define NAME(x) x##_32
+#include "panel.inc"
+#undef T
+#undef NAME
+
+#define T uint64_t
+#define NAME(x) x##_64
+#include "panel.inc"
+
+void pack_panel(const struct panel *panel, int32_t element_size, const void *weight, void *packed) {
+    if (element_size == 4)
+        pack_32(panel, weight, packed);
+    else
+        pack_64(panel, weight, packed);
+}
+
+void unpack_panel(const struct panel *panel, int32_t element_size, const void *packed, void *weight) {
+    if (element_size == 4)
+        unpack_32(panel, packed, weight);
+    else
+        unpack_64(panel, packed, weight);
+}

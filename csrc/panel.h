@@ -1,0 +1,48 @@
+/* Panels: weights in the order in which the micro-kernel reads them.
+ *
+ * The columns of a group (the channels of the result) are cut into panels of two vectors; the last may be one vector wide and
+ * is padded with zeros. A panel is [chunk][tap][channel][column]: the channels of the reduction come in chunks that are small
+ * enough for a panel's chunk to stay in the second-level cache while a block of pixels passes. */
+#pragma once
+#include "internal.h"
+
+/* A view of OIHW weights as one panel. Taps form a grid (one phase of a strided input gradient has a part of the taps). */
+struct panel {
+    int64_t columns, width;        /* real columns, and with padding */
+    int64_t depth, chunk;          /* channels, and channels in a chunk */
+    int64_t taps[2];               /* the grid */
+    int64_t origin;                /* the weight at column 0, channel 0, first tap */
+    int64_t column_step, channel_step, tap_step[2];
+};
+
+void pack_panel(const struct panel *panel, int32_t element_size, const void *weight, void *packed);
+/* The inverse, for a panel whose padding is ignored. */
+void unpack_panel(const struct panel *panel, int32_t element_size, const void *packed, void *weight);
+
+/* The columns of all groups, cut into panels: numbers shared by the stages of the direct algorithms. */
+struct panels {
+    int64_t groups, columns, padded; /* columns of a group, and with padding */
+    int64_t width, count;            /* columns of a whole panel, panels of a group */
+};
+
+static inline struct panels cut_into_panels(int64_t groups, int64_t columns, const struct kernels *kernels) {
+    int64_t width = kernels->lanes * kernels->vectors;
+    return (struct panels){groups, columns, round_up(columns, kernels->lanes), width, ceil_div(columns, width)};
+}
+
+/* Panel number `unit` of all groups' panels. */
+struct unit {
+    int64_t group, column, columns, width; /* first column in the group, real columns, columns with padding */
+    int64_t before;                        /* padded columns of all units before this one */
+};
+
+static inline struct unit unit_of(const struct panels *panels, int64_t unit) {
+    int64_t group = unit / panels->count, column = unit % panels->count * panels->width;
+    return (struct unit){
+        .group = group,
+        .column = column,
+        .columns = min64(panels->columns - column, panels->width),
+        .width = min64(panels->padded - column, panels->width),
+        .before = group * panels->padded + column,
+    };
+}

@@ -1,0 +1,122 @@
+/* Building the indirection table (sources.h), after Dukhan, "The Indirect Convolution Algorithm" (arXiv:1907.02129). */
+#include <string.h>
+#include "sources.h"
+
+struct axis walk_output(const struct conv2d_geometry *geometry, int axis) {
+    return (struct axis){
+        .count = geometry->output[axis],
+        .start = 0,
+        .step = 1,
+        .source_size = geometry->input[axis],
+        .source_step = geometry->stride[axis],
+        .offset = -geometry->padding[axis],
+        .offset_step = geometry->dilation[axis],
+        .taps = geometry->kernel[axis],
+        .first_tap = 0,
+        .tap_step = 1,
+        .taps_before = 0,
+    };
+}
+
+static int64_t greatest_common_divisor(int64_t a, int64_t b) {
+    while (b) {
+        int64_t remainder = a % b;
+        a = b;
+        b = remainder;
+    }
+    return a;
+}
+
+int64_t input_phases(const struct conv2d_geometry *geometry, int axis) {
+    return min64(geometry->stride[axis], geometry->input[axis]);
+}
+
+/* Input pixel h = phase + j * stride receives output pixel i through tap t when h = i * stride - padding + t * dilation.
+ * The taps that solve this for whole i are every (stride / gcd(stride, dilation))-th, and i is then
+ * j + (phase + padding - t * dilation) / stride. Taps are stored by the first tap of their phase. */
+struct axis walk_input(const struct conv2d_geometry *geometry, int axis, int64_t phase) {
+    int64_t stride = geometry->stride[axis], dilation = geometry->dilation[axis], kernel = geometry->kernel[axis];
+    int64_t common = greatest_common_divisor(stride, dilation);
+    int64_t tap_step = stride / common;
+    int64_t target = phase + geometry->padding[axis];
+    int64_t first = 0;
+    while (first < min64(tap_step, kernel) && (target - first * dilation) % stride != 0)
+        first++;
+    bool any = first < min64(tap_step, kernel);
+    return (struct axis){
+        .count = ceil_div(max64(geometry->input[axis] - phase, 0), stride),
+        .start = phase,
+        .step = stride,
+        .source_size = geometry->output[axis],
+        .source_step = 1,
+        .offset = any ? (target - first * dilation) / stride : 0,
+        .offset_step = -(dilation / common),
+        .taps = any ? ceil_div(kernel - first, tap_step) : 0,
+        .first_tap = any ? first : 0,
+        .tap_step = tap_step,
+        .taps_before = any ? first * (kernel / tap_step) + min64(first, kernel % tap_step) : 0,
+    };
+}
+
+/* A pixel of a walk: image, row and column, in that order of significance. */
+struct position {
+    int64_t image, row, column;
+};
+
+static struct position locate(const struct walk *walk, int64_t pixel) {
+    int64_t columns = walk->axis[1].count, rows = walk->axis[0].count;
+    return (struct position){pixel / columns / rows, pixel / columns % rows, pixel % columns};
+}
+
+static void advance(const struct walk *walk, struct position *at) {
+    if (++at->column == walk->axis[1].count) {
+        at->column = 0;
+        if (++at->row == walk->axis[0].count) {
+            at->row = 0;
+            at->image++;
+        }
+    }
+}
+
+void fill_sources(const struct walk *walk, int64_t first, int64_t count, const char *source, int64_t pixel_size,
+                  const void *zeros, const void **sources, int64_t pitch) {
+    const struct axis *vertical = &walk->axis[0], *horizontal = &walk->axis[1];
+    if (count < 1)
+        return;
+    struct position at = locate(walk, first);
+    for (int64_t pixel = 0; pixel < count; pixel++, advance(walk, &at)) {
+        const void **entry = sources + pixel;
+        int64_t left = at.column * horizontal->source_step + horizontal->offset;
+        int64_t row = at.row * vertical->source_step + vertical->offset;
+        for (int64_t u = 0; u < vertical->taps; u++, row += vertical->offset_step) {
+            bool inside = row >= 0 && row < vertical->source_size;
+            int64_t line = (at.image * vertical->source_size + row) * horizontal->source_size;
+            int64_t column = left;
+            for (int64_t v = 0; v < horizontal->taps; v++, column += horizontal->offset_step, entry += pitch)
+                *entry = inside && column >= 0 && column < horizontal->source_size ? source + (line + column) * pixel_size
+                                                                                    : zeros;
+        }
+    }
+}
+
+void fill_results(const struct walk *walk, int64_t first, int64_t count, char *result, const int64_t size[2],
+                  int64_t pixel_size, void **results) {
+    const struct axis *vertical = &walk->axis[0], *horizontal = &walk->axis[1];
+    if (count < 1)
+        return;
+    struct position at = locate(walk, first);
+    for (int64_t pixel = 0; pixel < count; pixel++, advance(walk, &at)) {
+        int64_t row = vertical->start + at.row * vertical->step;
+        int64_t column = horizontal->start + at.column * horizontal->step;
+        results[pixel] = result + ((at.image * size[0] + row) * size[1] + column) * pixel_size;
+    }
+}
+
+void copy_patches(const void **sources, int64_t pitch, int64_t taps, int64_t count, int64_t skip, int64_t bytes, char *copies,
+                  const void **patches) {
+    for (int64_t pixel = 0; pixel < count; pixel++) {
+        patches[pixel] = copies;
+        for (int64_t tap = 0; tap < taps; tap++, copies += bytes)
+            memcpy(copies, (const char *)sources[tap * pitch + pixel] + skip, (size_t)bytes);
+    }
+}

@@ -1,0 +1,177 @@
+/* A small pool of threads for loops over independent items.
+ *
+ * Not OpenMP: its usual runtime hangs a child that was forked after a parallel region, exits the process when a thread
+ * cannot be created, and spins on cores that other libraries need. Here workers start on first use, spin briefly and
+ * then sleep, a forked child begins with an empty pool, and when threads cannot be had the loop runs on those there are.
+ * Items are handed out one by one; which thread computes an item never changes what it computes. */
+#define _GNU_SOURCE
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include "internal.h"
+
+enum { SPINS = 1000 };
+
+static struct {
+    pthread_mutex_t busy;  /* held by the caller whose loop the pool runs */
+    pthread_mutex_t mutex; /* guards what follows, except the atomics */
+    pthread_cond_t wake, done;
+    int32_t workers; /* threads started */
+    int32_t wanted;  /* workers that may still join the current loop */
+    int32_t joined;  /* workers that have joined it, which numbers them */
+    atomic_int active; /* workers inside it */
+    atomic_uint_fast64_t generation; /* counts loops */
+    atomic_int_fast64_t next;
+    int64_t end;
+    bool flush;
+    parallel_body *body;
+    const void *context;
+} pool = {
+    .busy = PTHREAD_MUTEX_INITIALIZER,
+    .mutex = PTHREAD_MUTEX_INITIALIZER,
+    .wake = PTHREAD_COND_INITIALIZER,
+    .done = PTHREAD_COND_INITIALIZER,
+};
+
+static inline void relax(void) {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#elif defined(__aarch64__)
+    __asm__ volatile("yield");
+#endif
+}
+
+/* Denormal operands take a slow path of hundreds of cycles on some processors. */
+static inline uint64_t flush_denormals(void) {
+    uint64_t mode = 0;
+#if defined(__x86_64__)
+    mode = __builtin_ia32_stmxcsr();
+    __builtin_ia32_ldmxcsr((uint32_t)mode | 0x8040); /* flush to zero, denormals are zero */
+#elif defined(__aarch64__)
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode | (UINT64_C(1) << 24)));
+#endif
+    return mode;
+}
+
+static inline void restore_denormals(uint64_t mode) {
+#if defined(__x86_64__)
+    __builtin_ia32_ldmxcsr((uint32_t)mode);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode));
+#else
+    (void)mode;
+#endif
+}
+
+static void work(int32_t thread, int64_t end, bool flush, parallel_body *body, const void *context) {
+    uint64_t mode = flush ? flush_denormals() : 0;
+    for (int64_t item; (item = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed)) < end;)
+        body(context, item, thread);
+    if (flush)
+        restore_denormals(mode);
+}
+
+static void *worker(void *unused) {
+    (void)unused;
+    uint_fast64_t seen = 0;
+    for (;;) {
+        for (int32_t spin = 0; spin < SPINS && atomic_load(&pool.generation) == seen; spin++)
+            relax();
+        pthread_mutex_lock(&pool.mutex);
+        while (atomic_load(&pool.generation) == seen)
+            pthread_cond_wait(&pool.wake, &pool.mutex);
+        seen = atomic_load(&pool.generation);
+        if (pool.wanted > 0) {
+            int32_t thread = ++pool.joined;
+            pool.wanted--;
+            pool.active++;
+            int64_t end = pool.end;
+            bool flush = pool.flush;
+            parallel_body *body = pool.body;
+            const void *context = pool.context;
+            pthread_mutex_unlock(&pool.mutex);
+            work(thread, end, flush, body, context);
+            pthread_mutex_lock(&pool.mutex);
+            if (--pool.active == 0)
+                pthread_cond_signal(&pool.done);
+        }
+        pthread_mutex_unlock(&pool.mutex);
+    }
+    return NULL;
+}
+
+/* The child has none of its parent's workers, and may have copied a mutex that one of them held. */
+static void start_afresh(void) {
+    pthread_mutex_init(&pool.busy, NULL);
+    pthread_mutex_init(&pool.mutex, NULL);
+    pthread_cond_init(&pool.wake, NULL);
+    pthread_cond_init(&pool.done, NULL);
+    pool.workers = 0;
+    pool.wanted = 0;
+    pool.joined = 0;
+    pool.active = 0;
+    pool.generation = 0;
+}
+
+static void register_fork_handler(void) { pthread_atfork(NULL, NULL, start_afresh); }
+
+/* Starts workers until there are `count`, or as many as the system gives. Signals are left to the caller's threads. */
+static void start_workers(int32_t count) {
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, register_fork_handler);
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    while (pool.workers < count) {
+        pthread_t thread;
+        if (pthread_create(&thread, NULL, worker, NULL) != 0)
+            break;
+        pthread_detach(thread);
+        pool.workers++;
+    }
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+static void run_serially(int64_t begin, int64_t end, bool flush, parallel_body *body, const void *context) {
+    uint64_t mode = flush ? flush_denormals() : 0;
+    for (int64_t item = begin; item < end; item++)
+        body(context, item, 0);
+    if (flush)
+        restore_denormals(mode);
+}
+
+void parallel_for(int64_t begin, int64_t end, int32_t threads, bool flush, parallel_body *body, const void *context) {
+    int32_t helpers = (int32_t)min64(min64(threads - 1, end - begin - 1), MAX_THREADS - 1);
+    if (helpers < 1 || pthread_mutex_trylock(&pool.busy) != 0) {
+        run_serially(begin, end, flush, body, context);
+        return;
+    }
+    if (pool.workers < helpers)
+        start_workers(helpers);
+
+    pthread_mutex_lock(&pool.mutex);
+    pool.end = end;
+    pool.flush = flush;
+    pool.body = body;
+    pool.context = context;
+    pool.joined = 0;
+    pool.wanted = helpers;
+    atomic_store(&pool.next, begin);
+    atomic_fetch_add(&pool.generation, 1);
+    pthread_cond_broadcast(&pool.wake);
+    pthread_mutex_unlock(&pool.mutex);
+
+    work(0, end, flush, body, context);
+
+    pthread_mutex_lock(&pool.mutex);
+    pool.wanted = 0; /* a worker that wakes only now is not waited for */
+    pthread_mutex_unlock(&pool.mutex);
+    for (int32_t spin = 0; spin < SPINS && pool.active > 0; spin++)
+        relax();
+    pthread_mutex_lock(&pool.mutex);
+    while (pool.active > 0)
+        pthread_cond_wait(&pool.done, &pool.mutex);
+    pthread_mutex_unlock(&pool.mutex);
+    pthread_mutex_unlock(&pool.busy);
+}

@@ -1,0 +1,25 @@
+/* AVX-512: twenty-eight accumulators, two vectors of weights and the broadcasts fill the thirty-two registers. */
+#include "internal.h"
+
+#if defined(__x86_64__)
+#define VECTOR_BYTES 64
+#define ROWS 14
+
+#define T float
+#define NAME(x) x##_f32
+#include "ukernel.inc"
+#undef T
+#undef NAME
+
+#define T double
+#define NAME(x) x##_f64
+#include "ukernel.inc"
+
+static bool supported(void) {
+    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma");
+}
+
+const struct kernel_set kernel_set_avx512 = {"avx512", supported, kernels_f32, kernels_f64};
+
+#endif
