@@ -1,8 +1,8 @@
 """Declares the compiled extension; everything else about the project is in pyproject.toml.
 
-Each instruction set has a C file of its own, and only that file is compiled for it, so that one build runs on every processor of the
-architecture. The package never uses -march=native (the build would crash elsewhere) or -ffast-math (on the link line it switches
-denormals off for the whole process).
+Each instruction set has a C file of its own, and only that file is compiled for it, so that one build runs on every
+processor of the architecture. The package never uses -march=native (the build would crash elsewhere) or -ffast-math (on
+the link line it switches denormals off for the whole process).
 """
 
 from __future__ import annotations

@@ -3,11 +3,12 @@
 A geometry is computed from the shapes and hyper-parameters of one call, is immutable, and travels with all maps of that
 call (convolution, its input gradient, its weight gradient; pooling and its adjoint), so that nothing is derived twice.
 Python integers cannot overflow, so every product is exact; element counts are then compared with ``2**63 - 1`` and byte
-counts with ``2**47`` (the address space of one process), and what passes is safe to compute with in 64-bit C. Strides, dilations and
-paddings are limited to ``2**31 - 1``.
+counts with ``2**47`` (the address space of one process), and what passes is safe to compute with in 64-bit C. Strides,
+dilations and paddings are limited to ``2**31 - 1``.
 
-The size rules are those of Dumoulin and Visin, "A guide to convolution arithmetic for deep learning" (arXiv:1603.07285),
-with asymmetric and negative (cropping) padding; the 'same' rule is TensorFlow's, which works at every stride.
+The size rules are those of Dumoulin and Visin, "A guide to convolution arithmetic for deep learning"
+(arXiv:1603.07285), with asymmetric and negative (cropping) padding; the 'same' rule is TensorFlow's, which works at
+every stride.
 """
 
 from __future__ import annotations
@@ -100,8 +101,8 @@ def conv2d_geometry(
     """The geometry of ``conv2d(x, weight)``.
 
     ``x_shape`` is ``(N, C, H, W)``, ``weight_shape`` is ``(O, C / groups, kh, kw)``. ``stride`` and ``dilation`` are an
-    integer or a pair; ``padding`` is an integer, a pair, a pair of pairs, ``'same'`` or ``'valid'``. ``function`` is the
-    name that error messages begin with. Raises ``TypeError`` for a wrong kind and ``ValueError`` for a wrong value.
+    integer or a pair; ``padding`` is an integer, a pair, a pair of pairs, ``'same'`` or ``'valid'``. ``function`` is
+    the name that error messages begin with. Raises ``TypeError`` for a wrong kind and ``ValueError`` for a wrong value.
     """
     arguments = (x_shape, weight_shape, stride, padding, dilation, groups)
     return _conv2d_geometry(function, *map(_plain, arguments))
@@ -164,8 +165,8 @@ def _conv2d_geometry(
         )
     if weight_channels != in_channels // groups:
         raise ValueError(
-            f"{function}: weight must have {in_channels // groups} input channels ({in_channels} of x over {groups} groups), "
-            f"got weight of shape {tuple(weight_shape)} and x of shape {tuple(x_shape)}"
+            f"{function}: weight must have {in_channels // groups} input channels ({in_channels} of x over {groups} "
+            f"groups), got weight of shape {tuple(weight_shape)} and x of shape {tuple(x_shape)}"
         )
     pads = _padding(function, padding, size, kernel, strides, dilations)
     output = []
@@ -174,8 +175,8 @@ def _conv2d_geometry(
         extent = dilations[axis] * (kernel[axis] - 1) + 1
         if padded < extent:
             raise ValueError(
-                f"{function}: the kernel is larger than the padded input: {_AXES[axis]} {size[axis]} with padding {pads[axis]} "
-                f"is {padded}, kernel {kernel[axis]} with dilation {dilations[axis]} covers {extent}"
+                f"{function}: the kernel is larger than the padded input: {_AXES[axis]} {size[axis]} with padding "
+                f"{pads[axis]} is {padded}, kernel {kernel[axis]} with dilation {dilations[axis]} covers {extent}"
             )
         output.append((padded - extent) // strides[axis] + 1)
     geometry = Conv2dGeometry(
@@ -235,8 +236,8 @@ def _conv_transpose2d_geometry(
         )
         if length < 1:
             raise ValueError(
-                f"{function}: the result would have {_AXES[axis]} {length}: input {size[axis]}, kernel {kernel[axis]}, stride "
-                f"{strides[axis]}, padding {pads[axis]}, dilation {dilations[axis]}, output_padding {extra[axis]}"
+                f"{function}: the result would have {_AXES[axis]} {length}: input {size[axis]}, kernel {kernel[axis]}, "
+                f"stride {strides[axis]}, padding {pads[axis]}, dilation {dilations[axis]}, output_padding {extra[axis]}"
             )
         result.append(length)
     geometry = Conv2dGeometry(
@@ -274,9 +275,16 @@ def _pool2d_geometry(
             o -= 1
         if o < 1 or i < 1:
             raise ValueError(
-                f"{function}: the window is larger than the padded input: {_AXES[axis]} {i} with padding {p} on both sides, "
-                f"kernel {k} with dilation {d} covers {d * (k - 1) + 1}"
+                f"{function}: the window is larger than the padded input: {_AXES[axis]} {i} with padding {p} on both "
+                f"sides, kernel {k} with dilation {d} covers {d * (k - 1) + 1}"
             )
+        # With dilation a window that begins in the padding may step over the whole of a small input.
+        for start in range(-p, min(0, (o - 1) * s - p + 1), s) if d > 1 else ():
+            if start % d >= i:
+                raise ValueError(
+                    f"{function}: a window has no cell inside the input: {_AXES[axis]} {i}, kernel {k}, stride {s}, "
+                    f"padding {p}, dilation {d}"
+                )
         output.append(o)
     geometry = Pool2dGeometry(
         batch, channels, _pair_of(size), kernel, _pair_of(output), strides, pads, dilations, ceil_mode
@@ -289,7 +297,7 @@ _AXES = ("height", "width")
 
 
 class _Foreign:
-    """A stand-in for an argument that is no legal value: the key of a cache, equal to nothing, shown as the original."""
+    """A stand-in for an argument of no legal kind: usable as the key of a cache, equal to nothing, shown as it was."""
 
     def __init__(self, value: object) -> None:
         self.value = value

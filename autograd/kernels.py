@@ -1,12 +1,12 @@
 """The only importer of the compiled extension: checks dtype and layout, allocates, calls; arrays in, arrays out.
 
 Arrays are ``(N, C, H, W)`` in shape and channels-last in memory: results are transposed views of fresh C-contiguous
-``(N, H, W, C)`` arrays, and an operand in any other layout is copied once, by ``channels_last``. Weights and their gradients are
-C-contiguous ``(O, C / groups, kh, kw)``. Element types are float32 and float64, one for all operands of a call.
+``(N, H, W, C)`` arrays, and an operand in any other layout is copied once, by ``channels_last``. Weights and their
+gradients are C-contiguous ``(O, C / groups, kh, kw)``. Element types are float32 and float64, one for all operands.
 
-A result never depends on the number of threads, on the layout of an operand or on what ran before. Long calls are made in
-pieces of about a tenth of a second, between which Python answers Ctrl-C. Inside a convolution denormal numbers count as zero;
-the process's own floating-point mode is never changed.
+A result never depends on the number of threads, on the layout of an operand or on what ran before. Long calls are made
+in pieces of about a tenth of a second, between which Python answers Ctrl-C. Inside a convolution denormal numbers count
+as zero; the process's own floating-point mode is never changed.
 """
 
 from __future__ import annotations
@@ -28,6 +28,9 @@ OffsetArray = NDArray[np.unsignedinteger[Any]]
 
 _MAPS = {"conv2d": lib.CONV2D, "conv2d_input": lib.CONV2D_INPUT, "conv2d_weight": lib.CONV2D_WEIGHT}
 _NANOSECONDS_PER_CALL = 1e8
+# Pooling: a rough estimate per value read, and the work below which waking threads takes longer than it saves.
+_POOL_NANOSECONDS = 0.2
+_WORTH_THREADS = 5e4
 
 
 # ---- What runs: instruction set, threads, algorithm ----
@@ -81,8 +84,8 @@ def use_isa(name: str) -> Iterator[None]:
 def get_num_threads() -> int:
     """The number of threads that kernels may use.
 
-    It is what ``set_num_threads`` set, else the environment variable ``AUTOGRAD_NUM_THREADS``, else the number of processors that
-    this process may run on.
+    It is what ``set_num_threads`` set, else the environment variable ``AUTOGRAD_NUM_THREADS``, else the number of
+    processors that this process may run on.
     """
     if _Settings.threads is None:
         text = os.environ.get("AUTOGRAD_NUM_THREADS")
@@ -121,7 +124,7 @@ def algorithm(map_name: str, geometry: Conv2dGeometry, dtype: DTypeLike) -> str:
 
 @contextmanager
 def use_algorithm(name: str) -> Iterator[None]:
-    """Within the ``with`` block convolutions use the algorithm ``name``, and raise where it does not serve a problem."""
+    """Within the ``with`` block convolutions use the algorithm ``name``, or raise if it does not serve the problem."""
     if name not in algorithms():
         raise ValueError(f"use_algorithm: name must be one of {', '.join(algorithms())}, got {name!r}")
     before = _Settings.algorithm
@@ -164,8 +167,8 @@ def _contiguous(array: NDArray[Any]) -> NDArray[Any]:
 def channels_last(array: Any, function: str = "channels_last", argument: str = "array") -> FloatArray:
     """``array`` of shape ``(N, C, H, W)`` with channels last in memory: itself where it is so already, else a copy.
 
-    Takes float32 and float64 arrays of every layout (strided, Fortran, negative or zero strides, unaligned, read-only, byte-swapped,
-    subclasses) and keeps every bit of every value. Raises ``TypeError`` for other types and for masked arrays and
+    Takes float32 and float64 arrays of every layout (strided, Fortran, negative or zero strides, unaligned, read-only,
+    byte-swapped, subclasses) and keeps every bit of every value. Raises ``TypeError`` for other types and for masked arrays and
     ``ValueError`` for another number of dimensions; ``function`` and ``argument`` are the names in these errors.
     """
     return _last(_array(array, function, argument), function, argument).transpose(0, 3, 1, 2)
@@ -179,7 +182,7 @@ def _last(array: NDArray[Any], function: str, argument: str) -> NDArray[Any]:
 
 
 def _operands(function: str, **arguments: tuple[Any, tuple[int, ...]]) -> list[NDArray[Any]]:
-    """The arguments ``name=(array, expected shape)`` as plain arrays, after checking that they share one floating dtype."""
+    """The arguments ``name=(array, expected shape)`` as plain arrays, checked to share one floating dtype."""
     arrays: dict[str, FloatArray] = {}
     for name, (array, shape) in arguments.items():
         arrays[name] = _array(array, function, name)
@@ -201,7 +204,7 @@ def _address(array: NDArray[Any]) -> Any:
 
 
 def conv2d(x: FloatArray, weight: FloatArray, bias: FloatArray | None, geometry: Conv2dGeometry) -> FloatArray:
-    """The cross-correlation of ``x`` with the filters ``weight``, plus ``bias`` (of shape ``(O,)``) unless that is None.
+    """The cross-correlation of ``x`` with the filters ``weight``, plus ``bias`` of shape ``(O,)`` unless that is None.
 
     Shapes are ``geometry``'s ``x_shape``, ``weight_shape`` and, for the result, ``y_shape``.
     """
@@ -218,7 +221,7 @@ def conv2d(x: FloatArray, weight: FloatArray, bias: FloatArray | None, geometry:
 
 
 def conv2d_input(y: FloatArray, weight: FloatArray, geometry: Conv2dGeometry) -> FloatArray:
-    """The adjoint of ``conv2d`` in its input, applied to ``y``: the input gradient, also known as transposed convolution.
+    """The adjoint of ``conv2d`` in its input, applied to ``y``: the input gradient, or transposed convolution.
 
     ``y`` has ``geometry.y_shape``, the result ``geometry.x_shape``.
     """
@@ -322,3 +325,142 @@ def _items_per_call(items: int, nanoseconds: float) -> int:
     if nanoseconds <= _NANOSECONDS_PER_CALL:
         return max(items, 1)
     return max(int(items * _NANOSECONDS_PER_CALL / nanoseconds), 1)
+
+
+# ---- Pooling ----
+
+
+def max_pool2d(x: FloatArray, geometry: Pool2dGeometry) -> tuple[FloatArray, OffsetArray]:
+    """The maximum of every window of ``x``, and where in the window it is.
+
+    The first of equal values wins; NaN is greater than any number, and the last of several NaNs wins; padding never does.
+    An offset is a position among the kernel's cells, row-major, in the smallest unsigned integer type that fits.
+    """
+    x = _last(*_pool_operand("max_pool2d", "x", x, geometry.x_shape))
+    y = _empty_last(geometry.y_shape, x.dtype)
+    offsets = _empty_last(geometry.y_shape, offset_dtype(geometry))
+    _pool("max_pool2d", lib.MAX_POOL2D, geometry, x, y, offsets)
+    return y.transpose(0, 3, 1, 2), offsets.transpose(0, 3, 1, 2)
+
+
+def max_gather2d(x: FloatArray, offsets: OffsetArray, geometry: Pool2dGeometry) -> FloatArray:
+    """The values of ``x`` at ``offsets``, which are as ``max_pool2d`` returns them: one for every window.
+
+    Raises ``ValueError`` if an offset names no cell of its window inside the input.
+    """
+    x = _last(*_pool_operand("max_gather2d", "x", x, geometry.x_shape))
+    offsets = _offsets("max_gather2d", offsets, geometry)
+    y = _empty_last(geometry.y_shape, x.dtype)
+    _pool("max_gather2d", lib.MAX_GATHER2D, geometry, x, y, offsets)
+    return y.transpose(0, 3, 1, 2)
+
+
+def max_scatter2d(y: FloatArray, offsets: OffsetArray, geometry: Pool2dGeometry) -> FloatArray:
+    """The adjoint of ``max_gather2d``: every value of ``y`` added, in the order of the windows, to the cell at its offset.
+
+    Raises ``ValueError`` if an offset names no cell of its window inside the input.
+    """
+    y = _last(*_pool_operand("max_scatter2d", "y", y, geometry.y_shape))
+    offsets = _offsets("max_scatter2d", offsets, geometry)
+    x = _empty_last(geometry.x_shape, y.dtype)
+    _pool("max_scatter2d", lib.MAX_SCATTER2D, geometry, x, y, offsets)
+    return x.transpose(0, 3, 1, 2)
+
+
+def avg_pool2d(
+    x: FloatArray, geometry: Pool2dGeometry, count_include_pad: bool = True, divisor_override: int | None = None
+) -> FloatArray:
+    """The sum of every window of ``x`` over its divisor.
+
+    The divisor is ``divisor_override``, else the window's area, of which padding counts if ``count_include_pad``; what
+    overhangs the padding (in ceil mode) never counts.
+    """
+    divisor = _divisor("avg_pool2d", geometry, divisor_override)
+    x = _last(*_pool_operand("avg_pool2d", "x", x, geometry.x_shape))
+    y = _empty_last(geometry.y_shape, x.dtype)
+    _pool("avg_pool2d", lib.AVG_POOL2D, geometry, x, y, None, bool(count_include_pad), divisor)
+    return y.transpose(0, 3, 1, 2)
+
+
+def avg_pool2d_adjoint(
+    y: FloatArray, geometry: Pool2dGeometry, count_include_pad: bool = True, divisor_override: int | None = None
+) -> FloatArray:
+    """The adjoint of ``avg_pool2d``: every value of ``y``, over its window's divisor, added to the window's cells."""
+    divisor = _divisor("avg_pool2d_adjoint", geometry, divisor_override)
+    y = _last(*_pool_operand("avg_pool2d_adjoint", "y", y, geometry.y_shape))
+    x = _empty_last(geometry.x_shape, y.dtype)
+    _pool("avg_pool2d_adjoint", lib.AVG_POOL2D_ADJOINT, geometry, x, y, None, bool(count_include_pad), divisor)
+    return x.transpose(0, 3, 1, 2)
+
+
+def offset_dtype(geometry: Pool2dGeometry) -> np.dtype[np.unsignedinteger[Any]]:
+    """The element type of the offsets of ``max_pool2d``."""
+    return np.min_scalar_type(geometry.kernel[0] * geometry.kernel[1] - 1)
+
+
+def _pool_operand(function: str, argument: str, array: Any, shape: tuple[int, ...]) -> tuple[FloatArray, str, str]:
+    return _operands(function, **{argument: (array, shape)})[0], function, argument
+
+
+def _offsets(function: str, offsets: Any, geometry: Pool2dGeometry) -> OffsetArray:
+    dtype = offset_dtype(geometry)
+    if not isinstance(offsets, np.ndarray) or isinstance(offsets, np.ma.MaskedArray):
+        raise TypeError(f"{function}: offsets must be a NumPy array, got {type(offsets).__name__}")
+    if offsets.dtype.newbyteorder("=") != dtype:
+        raise TypeError(f"{function}: offsets must be {dtype} for this window, got {offsets.dtype}")
+    if offsets.shape != geometry.y_shape:
+        raise ValueError(f"{function}: offsets must have shape {geometry.y_shape}, got {offsets.shape}")
+    return _last(np.asarray(offsets), function, "offsets")
+
+
+def _divisor(function: str, geometry: Pool2dGeometry, divisor_override: int | None) -> float:
+    """The override as the C code takes it, where zero means none."""
+    if geometry.dilation != (1, 1):
+        raise ValueError(f"{function}: average pooling has no dilation, got {geometry.dilation}")
+    if divisor_override is None:
+        return 0.0
+    if isinstance(divisor_override, bool) or not isinstance(divisor_override, (int, np.integer)):
+        raise TypeError(f"{function}: divisor_override must be an integer or None, got {divisor_override!r}")
+    if divisor_override == 0 or abs(divisor_override) > 2**53:
+        raise ValueError(f"{function}: divisor_override must be between 1 and 2**53 in size, got {divisor_override}")
+    return float(divisor_override)
+
+
+def _pool(
+    function: str,
+    map_number: int,
+    geometry: Pool2dGeometry,
+    x: NDArray[Any],
+    y: NDArray[Any],
+    offsets: NDArray[Any] | None,
+    count_include_pad: bool = True,
+    divisor: float = 0.0,
+) -> None:
+    g = geometry
+    nanoseconds = y.size * g.kernel[0] * g.kernel[1] * _POOL_NANOSECONDS
+    call = ffi.new("struct pool2d_call *")
+    call.geometry = {
+        "batch": g.batch,
+        "channels": g.channels,
+        "input": g.input,
+        "kernel": g.kernel,
+        "output": g.output,
+        "stride": g.stride,
+        "dilation": g.dilation,
+        "padding": g.padding,
+    }
+    call.map = map_number
+    call.element_size = x.itemsize
+    call.offset_size = 0 if offsets is None else offsets.itemsize
+    call.isa = _isa_names().index(isa())
+    call.threads = get_num_threads() if nanoseconds > _WORTH_THREADS else 1
+    call.count_include_pad = count_include_pad
+    call.divisor = divisor
+    addresses = (_address(x), _address(y), ffi.NULL if offsets is None else _address(offsets))
+    items = lib.pool2d_items(call)
+    step = _items_per_call(items, nanoseconds)
+    for begin in range(0, items, step):
+        status = lib.pool2d_run(call, begin, min(begin + step, items), *addresses)
+        if status == lib.STATUS_BAD_OFFSET:
+            raise ValueError(f"{function}: offsets must name cells of their windows inside the input, and one does not")
+        _check_status(status, function, geometry)

@@ -45,3 +45,18 @@ int32_t conv2d_plan(struct conv2d_plan *plan, const struct conv2d_geometry *geom
 /* Runs items begin..end of one stage. The map says which of x, weight and y is the result; bias may be NULL. */
 int32_t conv2d_run(const struct conv2d_plan *plan, int32_t stage, int64_t begin, int64_t end, void *x, void *weight,
                    const void *bias, void *y, void *workspace);
+
+/* Pooling runs over items, begin..end in one call: rows of results for what is computed window by window, images times
+ * blocks of channels for what adds to the windows' cells. `offsets` are positions in the window, row-major over the kernel's
+ * cells, as unsigned integers of `offset_size` bytes; a position outside the window or the input is STATUS_BAD_OFFSET. */
+enum pool2d_map { MAX_POOL2D, MAX_GATHER2D, MAX_SCATTER2D, AVG_POOL2D, AVG_POOL2D_ADJOINT };
+
+struct pool2d_call {
+    struct pool2d_geometry geometry;
+    int32_t map, element_size, offset_size, isa, threads;
+    int32_t count_include_pad; /* average only: the divisor counts padding */
+    double divisor;            /* average only: the divisor if not 0 */
+};
+
+int64_t pool2d_items(const struct pool2d_call *call);
+int32_t pool2d_run(const struct pool2d_call *call, int64_t begin, int64_t end, void *x, void *y, void *offsets);

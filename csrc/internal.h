@@ -40,6 +40,17 @@ struct depthwise_over_pixels {
     void *result;
 };
 
+/* The cells of one pooling window that lie inside the input: a grid of pixels, each with the position it has in the window.
+ * Of each pixel the channels of one block take part. */
+struct window {
+    char *corner;              /* the block's first channel in the first cell */
+    int64_t rows, columns;     /* of cells */
+    int64_t row_step, column_step; /* bytes between cells */
+    int32_t offset, offset_row_step; /* position of the first cell, positions between rows */
+    int64_t channels;          /* in the block, at most POOL_CHANNELS */
+};
+enum { POOL_CHANNELS = 64 };
+
 /* The inner loops for one element type on one instruction set. */
 struct kernels {
     int64_t lanes;   /* elements in a vector */
@@ -49,6 +60,12 @@ struct kernels {
     void (*gemm_over_pixels)(const struct gemm_over_pixels *);
     void (*depthwise)(const struct depthwise *);
     void (*depthwise_over_pixels)(const struct depthwise_over_pixels *);
+    /* Pooling: y and offsets are of one window. gather and scatter return false if an offset names no cell. */
+    void (*max)(const struct window *, void *y, int32_t *offsets);
+    bool (*gather)(const struct window *, const int32_t *offsets, void *y);
+    bool (*scatter)(const struct window *, const int32_t *offsets, const void *y);
+    void (*average)(const struct window *, double divisor, void *y);
+    void (*spread)(const struct window *, double divisor, const void *y);
 };
 
 struct kernel_set {

@@ -1,7 +1,7 @@
 """Slow, obvious references of convolution and pooling, straight from the formulas: loops over taps, float64 arithmetic.
 
-Each works on a geometry and plain ``(N, C, H, W)`` arrays. Padding is made explicit first, by writing the input into a frame of zeros (or
-cutting it, where padding is negative), so that what follows needs no bounds.
+Each works on a geometry and plain ``(N, C, H, W)`` arrays. Padding is made explicit first, by writing the input into a
+frame of zeros (or cutting it, where padding is negative), so that what follows needs no bounds.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ def conv2d_weight(x: Array, y: Array, g: Conv2dGeometry) -> Array:
 def max_pool2d(x: Array, g: Pool2dGeometry) -> tuple[Array, Array]:
     """The maximum of every window and its position there, row-major over the kernel's cells.
 
-    Cells are scanned row-major, those outside the input left out; a value is taken when it is the first, greater than the best, or NaN.
+    Cells are scanned row-major, those outside the input left out; a value is taken when it is the first, greater than
+    the best, or NaN.
     """
     y = np.zeros(g.y_shape, x.dtype)
     offsets = np.zeros(g.y_shape, np.int64)
