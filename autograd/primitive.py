@@ -1,0 +1,179 @@
+"""Primitives: functions on arrays with the rules by which they are differentiated.
+
+Calling a primitive on tensors computes the result and, when an argument requires a gradient, leaves a node in the
+graph. A rule is the chain rule's local step, one per array argument, written with differentiable functions:
+
+    multiply = Primitive(operator.mul, x=lambda g, y: g * y, y=lambda g, x: g * x)
+
+`g` is the gradient of the final result with respect to this primitive's result. A rule's other parameters say what has
+to be kept for it, and nothing else is: an argument or a keyword by its name, `x_shape` (the shape of argument `x`),
+`ans` (the result), `residual` (a by-product of the forward computation), `index` (which of `*args` it is asked about).
+
+`backward` hands arrays to the rules, so that no tape code runs; with `create_graph=True` it hands them tensors, so that
+the gradient is itself a graph. One rule text serves every order.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import operator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from .graph import Node, Plan
+from .modes import debugging, recording
+from .saved import Checks
+from .tensor import Tensor, wrap
+
+
+class Primitive:
+    """A function on arrays with one rule per differentiable argument; without rules, its results are constants.
+
+    function: computes on arrays. Its positional parameters are the arrays, its keyword-only ones the metadata. For a
+    function written in C the rules, in order, name the arrays.
+    plain: what to call when no argument is a tensor, if not `function` itself.
+    broadcasts: the result has the arguments' broadcast shape, and a rule may return a gradient of that shape: the
+    engine sums it over the axes along which the argument was repeated.
+    has_residual: the function returns (result, by-product), and rules may name the `residual`.
+    """
+
+    registry: ClassVar[dict[str, Primitive]] = {}
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        *,
+        name: str = "",
+        plain: Callable[..., Any] | None = None,
+        broadcasts: bool = False,
+        has_residual: bool = False,
+        **rules: Callable[..., Any],
+    ) -> None:
+        self.function = function
+        self.plain = plain or function
+        self.name = self.__name__ = name or function.__name__.strip("_")
+        self.__doc__ = self.plain.__doc__
+        self.broadcasts = broadcasts
+        self.has_residual = has_residual
+        self.rules = rules
+        self.parameters: tuple[str, ...] = tuple(rules)
+        self.variadic = ""  # the name of *args
+        self.defaults: dict[str, Any] = {}  # of the metadata
+        if (code := getattr(function, "__code__", None)) is not None:
+            keywords = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
+            given = getattr(function, "__kwdefaults__", None) or {}
+            self.parameters = code.co_varnames[: code.co_argcount]
+            self.defaults = {keyword: given.get(keyword) for keyword in keywords}
+            if code.co_flags & inspect.CO_VARARGS:
+                self.variadic = code.co_varnames[code.co_argcount + code.co_kwonlyargcount]
+        self._plans: dict[tuple[int, ...], Plan] = {}
+        self.registry[self.name] = self
+
+    def __repr__(self) -> str:
+        return f"<primitive {self.name}>"
+
+    def __call__(self, *args: Any, **metadata: Any) -> Any:
+        values: list[Any] = []
+        parents: list[Node] = []
+        active = [len(args)]  # and then the positions of the arguments that require gradients
+        traced = False
+        for arg in args:
+            if isinstance(arg, Tensor):
+                traced = True
+                if (node := arg._node) is not None:
+                    parents.append(node)
+                    active.append(len(values))
+                arg = arg._data
+            values.append(arg)
+        if not traced:
+            return self.plain(*args, **metadata)
+
+        result = self.function(*values, **metadata)
+        if self.has_residual:
+            result, residual = result
+            values.append(residual)
+        if type(result) is np.ndarray and not result.ndim:
+            result = result[()]
+        if not parents or not recording.get():
+            return wrap(result, None)
+
+        key = tuple(active)
+        plan = self._plans.get(key)
+        if plan is None:
+            plan = self._plans[key] = self._plan(*key)
+        if len(plan.rules) != len(parents):
+            if not plan.rules:
+                return wrap(result, None)
+            parents = [args[i]._node for i in plan.active]
+        values.append(result)
+        saved = plan.keep(values)
+        if plan.extras:
+            saved = [*saved, *[extra(values, metadata) for extra in plan.extras]]
+        node = Node(result, plan, parents, saved)
+        if debugging.get():
+            node.checks = Checks.of(saved)
+        return wrap(result, node)
+
+    def _plan(self, count: int, *positions: int) -> Plan:
+        """Works out what to keep of a call with `count` arguments, of which those at `positions` require gradients."""
+        names = [*self.parameters, *[self.variadic] * (count - len(self.parameters))]
+        active = [i for i in positions if names[i] in self.rules]
+        named = [list(self._named_by_rule(i, names)) for i in active]
+        values = list(dict.fromkeys(source for sources in named for source in sources if isinstance(source, int)))
+        extras = list(dict.fromkeys(source for sources in named for source in sources if isinstance(source, tuple)))
+        place = {source: k for k, source in enumerate([*values, *extras])}
+        return Plan(
+            name=self.name,
+            broadcasts=self.broadcasts,
+            active=tuple(active),
+            keep=_picker(values),
+            extras=tuple(self._extra(parameter, i, names) for parameter, i in extras),
+            rules=tuple(
+                (self.rules[names[i]], _picker([place[source] for source in sources]))
+                for i, sources in zip(active, named, strict=True)
+            ),
+            origins=tuple(
+                (k, active.index(i) if i in active else i) for k, i in enumerate(values) if i in (-1, *active)
+            ),
+        )
+
+    def _named_by_rule(self, i: int, names: list[str]) -> Iterator[int | tuple[str, int]]:
+        """What the rule of argument i names: positions in (*arguments, residual, result), and pairs for `_extra`."""
+        code = self.rules[names[i]].__code__
+        for parameter in code.co_varnames[1 : code.co_argcount]:
+            if parameter == "ans":
+                yield -1
+            elif parameter == "residual" and self.has_residual:
+                yield -2
+            elif parameter in self.parameters:
+                yield self.parameters.index(parameter)
+            else:
+                yield parameter, i
+        if code.co_flags & inspect.CO_VARARGS:
+            yield from range(len(self.parameters), len(names))
+
+    def _extra(self, parameter: str, i: int, names: list[str]) -> Callable[[Sequence[Any], dict[str, Any]], Any]:
+        """How to get at what the rule of argument i names and that is neither an argument nor the result."""
+        if parameter == "index":
+            return lambda values, metadata: i - len(self.parameters)
+        if parameter == f"{names[i]}_shape":
+            return lambda values, metadata: np.shape(values[i])
+        if parameter in self.defaults:
+            default = self.defaults[parameter]
+            return lambda values, metadata: metadata.get(parameter, default)
+        raise TypeError(f"{self.name}: the rule for {names[i]} names {parameter!r}, which is nothing that can be kept")
+
+
+def primitive(**options: Any) -> Callable[[Callable[..., Any]], Primitive]:
+    """Decorates a function on arrays: `Primitive(function, **options)`, for functions written in Python."""
+    return functools.partial(Primitive, **options)
+
+
+def _picker(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
+    """A function that picks the items at `places` out of a sequence; one item or none come as a slice."""
+    if len(places) > 1:
+        return operator.itemgetter(*places)
+    return operator.itemgetter(slice(places[0], places[0] + 1 or None) if places else slice(0))
