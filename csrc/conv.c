@@ -3,12 +3,21 @@
 #include "internal.h"
 
 /* In order of preference: the first whose plan accepts the problem serves it. */
-static const struct conv2d_algorithm *const algorithms[] = {&direct, &direct_weight};
+static const struct conv2d_algorithm *const algorithms[] = {&depthwise, &depthwise_weight, &direct, &direct_weight};
 
 int32_t conv2d_algorithm_count(void) { return sizeof algorithms / sizeof *algorithms; }
 
 const char *conv2d_algorithm_name(int32_t algorithm) {
     return algorithm >= 0 && algorithm < conv2d_algorithm_count() ? algorithms[algorithm]->name : NULL;
+}
+
+void add_arrays(int32_t element_size, int64_t count, const void *from, void *to) {
+    if (element_size == 4)
+        for (int64_t i = 0; i < count; i++)
+            ((float *)to)[i] += ((const float *)from)[i];
+    else
+        for (int64_t i = 0; i < count; i++)
+            ((double *)to)[i] += ((const double *)from)[i];
 }
 
 /* Sizes come checked from Python; this is the second look that keeps 64-bit arithmetic safe whoever calls. */

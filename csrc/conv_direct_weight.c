@@ -131,16 +131,6 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
     }
 }
 
-/* Both element types are added here, in the order of the chunks. */
-static void add(int32_t element_size, int64_t count, const void *from, void *to) {
-    if (element_size == 4)
-        for (int64_t i = 0; i < count; i++)
-            ((float *)to)[i] += ((const float *)from)[i];
-    else
-        for (int64_t i = 0; i < count; i++)
-            ((double *)to)[i] += ((const double *)from)[i];
-}
-
 static void reduce(const struct conv2d_job *job, int64_t item, int32_t thread) {
     (void)thread;
     const struct conv2d_plan *plan = job->plan;
@@ -149,7 +139,7 @@ static void reduce(const struct conv2d_job *job, int64_t item, int32_t thread) {
     int64_t size = plan->element_size, taps_of_column = l.taps * l.rows;
     char *total = job->workspace + unit.before * taps_of_column * size;
     for (int64_t chunk = 1; chunk < l.chunks; chunk++)
-        add(plan->element_size, unit.width * taps_of_column, total + chunk * l.partial, total);
+        add_arrays(plan->element_size, unit.width * taps_of_column, total + chunk * l.partial, total);
     struct panel panel = {
         .columns = unit.columns,
         .width = unit.width,

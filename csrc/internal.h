@@ -25,7 +25,8 @@ struct gemm_over_pixels {
     void *result;
 };
 
-/* One channel each: result[row][c] = initial[c] + sum over taps of sources[tap * pitch + row][c] * panel[tap * channels + c]. */
+/* Channel by channel: results[row][c] = initial[c] + sum over taps of sources[tap * pitch + row][c] * panel[tap][c], a row of
+ * panel being `channels` long. Without `initial` the sum is added to what the result holds. */
 struct depthwise {
     int64_t rows, channels, taps, pitch;
     const void *const *sources;
@@ -33,10 +34,12 @@ struct depthwise {
     void *const *results;
 };
 
-/* result[tap * channels + c] += sum over rows of sources[tap * pitch + row][first + c] * others[row][first + c]. */
+/* result[tap][c] += sum over pixels of sources[tap * pitch + pixel][c] * gradient[pixel][c], a row of result and gradient being
+ * `channels` long. */
 struct depthwise_over_pixels {
-    int64_t rows, channels, first, taps, pitch;
-    const void *const *sources, *const *others;
+    int64_t pixels, channels, taps, pitch;
+    const void *const *sources;
+    const void *gradient;
     void *result;
 };
 
@@ -100,6 +103,9 @@ struct conv2d_algorithm {
 };
 
 extern const struct conv2d_algorithm direct, direct_weight, depthwise, depthwise_weight;
+
+/* to[i] += from[i]: how partial results are summed, chunk after chunk. */
+void add_arrays(int32_t element_size, int64_t count, const void *from, void *to);
 
 static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
