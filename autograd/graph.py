@@ -146,12 +146,16 @@ def sweep(
     return found
 
 
+def _freed(node: Node) -> RuntimeError:
+    return RuntimeError(
+        f"backward: what {node!r} kept was freed by an earlier backward; pass retain_graph=True to that one"
+    )
+
+
 def _intact(node: Node) -> Sequence[Any]:
     """What the node has kept, after making sure that it is still there and still the same."""
     if node.saved is None:
-        raise RuntimeError(
-            f"backward: what {node!r} kept was freed by an earlier backward; pass retain_graph=True to that one"
-        )
+        raise _freed(node)
     if change := changed_since(node.number, node.saved, node.checks):
         hint = "" if node.checks else "; run it within autograd.debug() to see which line made that"
         raise RuntimeError(f"backward: an array that {node!r} kept was changed in place {change}{hint}")
@@ -163,7 +167,10 @@ def _leading_to(wanted: set[Node], roots: Sequence[Node]) -> set[Node]:
     reached = {node.number: node for node in roots}
     stack = list(roots)
     while stack:
-        for parent in stack.pop().parents:
+        node = stack.pop()
+        if node.saved is None:
+            raise _freed(node)
+        for parent in node.parents:
             if parent.number not in reached:
                 reached[parent.number] = parent
                 stack.append(parent)

@@ -7,7 +7,7 @@ graph. A rule is the chain rule's local step, one per array argument, written wi
 
 `g` is the gradient of the final result with respect to this primitive's result. A rule's other parameters say what has
 to be kept for it, and nothing else is: an argument or a keyword by its name, `x_shape` (the shape of argument `x`),
-`ans` (the result), `residual` (a by-product of the forward computation), `index` (which of `*args` it is asked about).
+`ans` (the result), `residual` (a by-product of the forward computation), `position` (which of `*args` it is for).
 
 `backward` hands arrays to the rules, so that no tape code runs; with `create_graph=True` it hands them tensors, so that
 the gradient is itself a graph. One rule text serves every order.
@@ -32,8 +32,8 @@ from .tensor import Tensor, wrap
 class Primitive:
     """A function on arrays with one rule per differentiable argument; without rules, its results are constants.
 
-    function: computes on arrays. Its positional parameters are the arrays, its keyword-only ones the metadata. For a
-    function written in C the rules, in order, name the arrays.
+    function: computes on arrays. What a call passes by position are the arrays, what it passes by keyword is metadata.
+    For a function whose parameters Python cannot see, such as a ufunc, the rules, in order, name the arrays.
     plain: what to call when no argument is a tensor, if not `function` itself.
     broadcasts: the result has the arguments' broadcast shape, and a rule may return a gradient of that shape: the
     engine sums it over the axes along which the argument was repeated.
@@ -61,14 +61,15 @@ class Primitive:
         self.rules = rules
         self.parameters: tuple[str, ...] = tuple(rules)
         self.variadic = ""  # the name of *args
-        self.defaults: dict[str, Any] = {}  # of the metadata
+        self.defaults: dict[str, Any] = {}
         if (code := getattr(function, "__code__", None)) is not None:
-            keywords = code.co_varnames[code.co_argcount : code.co_argcount + code.co_kwonlyargcount]
-            given = getattr(function, "__kwdefaults__", None) or {}
+            named = code.co_argcount + code.co_kwonlyargcount
             self.parameters = code.co_varnames[: code.co_argcount]
-            self.defaults = {keyword: given.get(keyword) for keyword in keywords}
-            if code.co_flags & inspect.CO_VARARGS:
-                self.variadic = code.co_varnames[code.co_argcount + code.co_kwonlyargcount]
+            self.variadic = code.co_varnames[named] if code.co_flags & inspect.CO_VARARGS else ""
+            optional = getattr(function, "__defaults__", None) or ()
+            self.defaults = dict.fromkeys(code.co_varnames[:named])
+            self.defaults |= dict(zip(self.parameters[code.co_argcount - len(optional) :], optional, strict=True))
+            self.defaults |= getattr(function, "__kwdefaults__", None) or {}
         self._plans: dict[tuple[int, ...], Plan] = {}
         self.registry[self.name] = self
 
@@ -89,7 +90,8 @@ class Primitive:
                 arg = arg._data
             values.append(arg)
         if not traced:
-            return self.plain(*args, **metadata)
+            result = self.plain(*args, **metadata)
+            return result[0] if self.has_residual else result
 
         result = self.function(*values, **metadata)
         if self.has_residual:
@@ -119,7 +121,7 @@ class Primitive:
 
     def _plan(self, count: int, *positions: int) -> Plan:
         """Works out what to keep of a call with `count` arguments, of which those at `positions` require gradients."""
-        names = [*self.parameters, *[self.variadic] * (count - len(self.parameters))]
+        names = [*self.parameters[:count], *[self.variadic] * (count - len(self.parameters))]
         active = [i for i in positions if names[i] in self.rules]
         named = [list(self._named_by_rule(i, names)) for i in active]
         values = list(dict.fromkeys(source for sources in named for source in sources if isinstance(source, int)))
@@ -148,8 +150,8 @@ class Primitive:
                 yield -1
             elif parameter == "residual" and self.has_residual:
                 yield -2
-            elif parameter in self.parameters:
-                yield self.parameters.index(parameter)
+            elif parameter in names:
+                yield names.index(parameter)
             else:
                 yield parameter, i
         if code.co_flags & inspect.CO_VARARGS:
@@ -157,7 +159,7 @@ class Primitive:
 
     def _extra(self, parameter: str, i: int, names: list[str]) -> Callable[[Sequence[Any], dict[str, Any]], Any]:
         """How to get at what the rule of argument i names and that is neither an argument nor the result."""
-        if parameter == "index":
+        if parameter == "position":
             return lambda values, metadata: i - len(self.parameters)
         if parameter == f"{names[i]}_shape":
             return lambda values, metadata: np.shape(values[i])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .graph import Node, sweep
+from .graph import Node, numbers, sweep
 
 
 class Tensor:
@@ -138,7 +138,8 @@ class Tensor:
             return result if isinstance(g, Tensor) else result._data.copy()
 
         node.hooks = {} if node.hooks is None else node.hooks
-        return HookHandle(node.hooks, run)
+        node.hooks[key := next(numbers)] = run
+        return HookHandle(node.hooks, key)
 
     def detach(self) -> Tensor:
         """A tensor on the same data that is not part of the graph."""
@@ -246,14 +247,14 @@ class Tensor:
 class HookHandle:
     """Returned by `register_hook`: `remove()` takes the hook away again; doing so twice is harmless."""
 
-    __slots__ = ("_hooks",)
+    __slots__ = ("_hooks", "_key")
 
-    def __init__(self, hooks: dict[int, Callable[[Any], Any]], run: Callable[[Any], Any]) -> None:
+    def __init__(self, hooks: dict[int, Callable[[Any], Any]], key: int) -> None:
         self._hooks = hooks
-        hooks[id(self)] = run
+        self._key = key
 
     def remove(self) -> None:
-        self._hooks.pop(id(self), None)
+        self._hooks.pop(self._key, None)
 
 
 def _as_array(data: Any, dtype: Any) -> Any:
@@ -338,13 +339,12 @@ def _seeds(
 
 def _owned(found: dict[Node, Any], seeds: Sequence[tuple[Node, Any]]) -> dict[Node, Tensor]:
     """The gradients as tensors that share memory neither with each other nor with the gradients a sweep began with."""
-    seen = {id(g) for _, g in seeds}
+    seen = {id(g._data if isinstance(g, Tensor) else g) for _, g in seeds}
     tensors = {}
     for node, g in found.items():
-        if not isinstance(g, Tensor):
-            if type(g) is np.ndarray and (g.base is not None or id(g) in seen or not g.ndim):
-                g = g.copy(order="K")[()]
-            seen.add(id(g))
-            g = wrap(g, None)
-        tensors[node] = g
+        array, place = (g._data, g._node) if isinstance(g, Tensor) else (g, None)
+        if type(array) is np.ndarray and (array.base is not None or id(array) in seen or not array.ndim):
+            array = array.copy(order="K")[()]
+        seen.add(id(array))
+        tensors[node] = wrap(array, place)
     return tensors

@@ -104,7 +104,7 @@ def kron(x: Any, y: Any) -> Any:
     return reshape(multiply(x, y), tuple(a * b for a, b in zip(shape_x, shape_y, strict=True)))
 
 
-def _einsum_rule(g: Any, index: int, subscripts: str, *operands: Any) -> Any:
+def _einsum_rule(g: Any, position: int, subscripts: str, *operands: Any) -> Any:
     """The gradient is again an einsum: of g and the other operands, onto this operand's subscripts.
 
     A letter of this operand that occurs nowhere else was summed over: a vector of ones stands in for it. A letter that
@@ -112,9 +112,9 @@ def _einsum_rule(g: Any, index: int, subscripts: str, *operands: Any) -> Any:
     """
     inputs, output = subscripts.split("->")
     terms = inputs.split(",")
-    target = terms[index]
-    shape = operands[index].shape
-    others = [(term, operand) for i, (term, operand) in enumerate(zip(terms, operands, strict=True)) if i != index]
+    target = terms[position]
+    shape = operands[position].shape
+    others = [(term, operand) for i, (term, operand) in enumerate(zip(terms, operands, strict=True)) if i != position]
     spare = iter(sorted(set(ascii_letters) - set(subscripts)))
     provided = set(output).union(*(set(term) for term, _ in others))
     letters: list[str] = []

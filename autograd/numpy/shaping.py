@@ -301,8 +301,8 @@ def tile(x: Any, reps: int | Sequence[int]) -> Any:
 # Joining and splitting
 
 
-def _concatenate_rule(g: Any, index: int, axis: int, edges: tuple[int, ...]) -> Any:
-    return getitem(g, (slice(None),) * (axis % g.ndim) + (slice(edges[index], edges[index + 1]),))
+def _concatenate_rule(g: Any, position: int, axis: int, edges: tuple[int, ...]) -> Any:
+    return getitem(g, (slice(None),) * (axis % g.ndim) + (slice(edges[position], edges[position + 1]),))
 
 
 @primitive(arrays=_concatenate_rule)
