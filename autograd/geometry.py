@@ -237,7 +237,8 @@ def _conv_transpose2d_geometry(
         if length < 1:
             raise ValueError(
                 f"{function}: the result would have {_AXES[axis]} {length}: input {size[axis]}, kernel {kernel[axis]}, "
-                f"stride {strides[axis]}, padding {pads[axis]}, dilation {dilations[axis]}, output_padding {extra[axis]}"
+                f"stride {strides[axis]}, padding {pads[axis]}, dilation {dilations[axis]}, output_padding "
+                f"{extra[axis]}"
             )
         result.append(length)
     geometry = Conv2dGeometry(

@@ -168,8 +168,9 @@ def channels_last(array: Any, function: str = "channels_last", argument: str = "
     """``array`` of shape ``(N, C, H, W)`` with channels last in memory: itself where it is so already, else a copy.
 
     Takes float32 and float64 arrays of every layout (strided, Fortran, negative or zero strides, unaligned, read-only,
-    byte-swapped, subclasses) and keeps every bit of every value. Raises ``TypeError`` for other types and for masked arrays and
-    ``ValueError`` for another number of dimensions; ``function`` and ``argument`` are the names in these errors.
+    byte-swapped, subclasses) and keeps every bit of every value. Raises ``TypeError`` for other types and for masked
+    arrays and ``ValueError`` for another number of dimensions; ``function`` and ``argument`` are the names in these
+    errors.
     """
     return _last(_array(array, function, argument), function, argument).transpose(0, 3, 1, 2)
 
@@ -333,8 +334,8 @@ def _items_per_call(items: int, nanoseconds: float) -> int:
 def max_pool2d(x: FloatArray, geometry: Pool2dGeometry) -> tuple[FloatArray, OffsetArray]:
     """The maximum of every window of ``x``, and where in the window it is.
 
-    The first of equal values wins; NaN is greater than any number, and the last of several NaNs wins; padding never does.
-    An offset is a position among the kernel's cells, row-major, in the smallest unsigned integer type that fits.
+    The first of equal values wins; NaN is greater than any number, and the last of several NaNs wins; padding never
+    does. An offset is a position among the kernel's cells, row-major, in the smallest unsigned integer type that fits.
     """
     x = _last(*_pool_operand("max_pool2d", "x", x, geometry.x_shape))
     y = _empty_last(geometry.y_shape, x.dtype)
@@ -356,7 +357,7 @@ def max_gather2d(x: FloatArray, offsets: OffsetArray, geometry: Pool2dGeometry) 
 
 
 def max_scatter2d(y: FloatArray, offsets: OffsetArray, geometry: Pool2dGeometry) -> FloatArray:
-    """The adjoint of ``max_gather2d``: every value of ``y`` added, in the order of the windows, to the cell at its offset.
+    """The adjoint of ``max_gather2d``: every value of ``y`` added to the cell at its offset, in the order of windows.
 
     Raises ``ValueError`` if an offset names no cell of its window inside the input.
     """
