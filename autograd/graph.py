@@ -182,6 +182,18 @@ def _leading_to(wanted: set[Node], roots: Sequence[Node]) -> set[Node]:
     return needed
 
 
+def leaves(root: Node) -> set[Node]:
+    """The leaves on which a node depends."""
+    reached = {root}
+    stack = [root]
+    while stack:
+        for parent in stack.pop().parents:
+            if parent not in reached:
+                reached.add(parent)
+                stack.append(parent)
+    return {node for node in reached if node.plan is None}
+
+
 def _fitted(term: Any, parent: Node, plan: Plan) -> Any:
     """The term summed over the axes along which its operand was repeated, and in its operand's dtype."""
     if term.shape != parent.shape:

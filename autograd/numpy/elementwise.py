@@ -7,8 +7,10 @@ on the values, because they keep a NumPy scalar a scalar and a Python number wea
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -39,8 +41,6 @@ __all__ = [
     "ceil",
     "clip",
     "copysign",
-    "cos",
-    "cosh",
     "deg2rad",
     "degrees",
     "divide",
@@ -124,6 +124,16 @@ def constant(function: Any, plain: Any = None, name: str = "") -> Primitive:
     return Primitive(function, plain=plain, name=name or (plain or function).__name__)
 
 
+def on_data(function: Callable[..., Any]) -> Callable[..., Any]:
+    """NumPy's function on the data of tensors; the result is NumPy's: a truth value, a shape, a tuple of indices."""
+
+    @functools.wraps(function)
+    def compute(*args: Any, **options: Any) -> Any:
+        return function(*[arg._data if isinstance(arg, Tensor) else arg for arg in args], **options)
+
+    return compute
+
+
 equal = constant(operator.eq, np.equal)
 not_equal = constant(operator.ne, np.not_equal)
 less = constant(operator.lt, np.less)
@@ -143,8 +153,8 @@ isinf = constant(np.isinf)
 isfinite = constant(np.isfinite)
 signbit = constant(np.signbit)
 isclose = constant(np.isclose)
-allclose = constant(np.allclose)
-array_equal = constant(np.array_equal)
+allclose = on_data(np.allclose)
+array_equal = on_data(np.array_equal)
 spacing = constant(np.spacing)
 nextafter = constant(np.nextafter)
 zeros_like = constant(np.zeros_like)
@@ -294,10 +304,30 @@ fmin = _ufunc(
 )
 
 
+def _select(condition: Any, x: Any, y: Any) -> Any:
+    """`numpy.where` by arithmetic on the bits where it can be: a branch per element is slow with irregular masks."""
+    arrays = [a for a in (x, y) if not (type(a) in (int, float) and a == 0 and math.copysign(1, a) > 0)]
+    if not arrays or not all(
+        type(a) is np.ndarray and a.dtype.char in "fd" and a.shape == condition.shape and a.dtype == arrays[0].dtype
+        for a in arrays
+    ):
+        return np.where(condition, x, y)
+    bits = [a.view(np.int32 if a.dtype.char == "f" else np.int64) for a in arrays]
+    if len(arrays) == 2:
+        result = bits[0] - bits[1]  # wraps around, and back again in the sum
+        result *= condition
+        result += bits[1]
+    else:
+        result = bits[0] * (condition if arrays[0] is x else ~condition)
+    return result.view(arrays[0].dtype)
+
+
 @primitive(
     broadcasts=True, x=lambda g, condition: where(condition, g, 0), y=lambda g, condition: where(condition, 0, g)
 )
 def _where(condition: Any, x: Any, y: Any) -> Any:
+    if type(condition) is np.ndarray and condition.dtype == np.bool_ and condition.ndim:
+        return _select(condition, x, y)
     return np.where(condition, x, y)
 
 

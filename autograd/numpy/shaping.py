@@ -15,17 +15,17 @@ import numpy as np
 
 from ..primitive import primitive
 from ..tensor import Tensor
-from .elementwise import constant, where
+from .elementwise import on_data, where
 from .reductions import broadcast_to, sum
 
 # fmt: off
 __all__ = [
     "add_at", "append", "argwhere", "array", "array_split", "astype", "atleast_1d", "atleast_2d", "atleast_3d",
     "broadcast_arrays", "column_stack", "concatenate", "copy", "diag", "diagonal", "dsplit", "dstack",
-    "expand_dims", "flatnonzero", "flip", "fliplr", "flipud", "getitem", "hsplit", "hstack", "moveaxis", "nonzero",
-    "pad", "ravel", "repeat", "reshape", "roll", "rollaxis", "rot90", "searchsorted", "sliding_window_view", "sort",
-    "split", "squeeze", "stack", "swapaxes", "take", "take_along_axis", "tile", "trace", "transpose", "tril",
-    "triu", "unique", "vsplit", "vstack",
+    "expand_dims", "flatnonzero", "flip", "fliplr", "flipud", "getitem", "hsplit", "hstack", "moveaxis", "ndim",
+    "nonzero", "pad", "ravel", "repeat", "reshape", "roll", "rollaxis", "rot90", "searchsorted", "shape", "size",
+    "sliding_window_view", "sort", "split", "squeeze", "stack", "swapaxes", "take", "take_along_axis", "tile",
+    "trace", "transpose", "tril", "triu", "unique", "vsplit", "vstack",
 ]
 # fmt: on
 
@@ -74,7 +74,7 @@ def transpose(x: Any, axes: Sequence[int] | None = None) -> Any:
 
 def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
     """x with two axes exchanged."""
-    order = list(range(np.ndim(_raw(x))))
+    order = list(range(ndim(x)))
     order[axis1], order[axis2] = order[axis2], order[axis1]
     return transpose(x, order)
 
@@ -82,14 +82,13 @@ def swapaxes(x: Any, axis1: int, axis2: int) -> Any:
 def moveaxis(x: Any, source: Any, destination: Any) -> Any:
     """x with the source axes moved to the destination positions, the others in their order."""
     # An array whose axis i has length i tells where NumPy moves each axis, and NumPy checks the arguments.
-    numbered = np.lib.stride_tricks.as_strided(np.empty(1), range(np.ndim(_raw(x))), (0,) * np.ndim(_raw(x)))
+    numbered = np.lib.stride_tricks.as_strided(np.empty(1), range(ndim(x)), (0,) * ndim(x))
     return transpose(x, np.moveaxis(numbered, source, destination).shape)
 
 
 def rollaxis(x: Any, axis: int, start: int = 0) -> Any:
     """x with one axis moved to before position `start`."""
-    ndim = np.ndim(_raw(x))
-    axis, start = axis % ndim, start + ndim if start < 0 else start
+    axis, start = axis % ndim(x), start + ndim(x) if start < 0 else start
     return moveaxis(x, axis, start - 1 if axis < start else start)
 
 
@@ -120,8 +119,8 @@ def atleast_3d(x: Any) -> Any:
 
 def broadcast_arrays(*arrays: Any) -> tuple[Any, ...]:
     """All arrays in the shape that they broadcast to together."""
-    shape = np.broadcast_shapes(*[np.shape(_raw(a)) for a in arrays])
-    return tuple(broadcast_to(a, shape) for a in arrays)
+    common = np.broadcast_shapes(*[shape(a) for a in arrays])
+    return tuple(broadcast_to(a, common) for a in arrays)
 
 
 @primitive(x=lambda g: g)
@@ -345,7 +344,7 @@ def dstack(arrays: Sequence[Any]) -> Any:
 
 def column_stack(arrays: Sequence[Any]) -> Any:
     """1-d arrays as columns, and 2-d arrays, joined along the second axis."""
-    return concatenate([a if np.ndim(_raw(a)) > 1 else reshape(a, (-1, 1)) for a in arrays], 1)
+    return concatenate([a if ndim(a) > 1 else reshape(a, (-1, 1)) for a in arrays], 1)
 
 
 def append(x: Any, values: Any, axis: int | None = None) -> Any:
@@ -370,7 +369,7 @@ def array_split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[An
 
 def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[Any]:
     """As `array_split`; a number of parts must divide the length."""
-    n = np.shape(_raw(x))[axis]
+    n = shape(x)[axis]
     if isinstance(sections, int) and (sections < 1 or n % sections):
         raise ValueError(f"split: sections must divide the length {n} of axis {axis}, got {sections}")
     return array_split(x, sections, axis)
@@ -378,7 +377,7 @@ def split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[Any]:
 
 def hsplit(x: Any, sections: int | Sequence[int]) -> list[Any]:
     """x cut along its second axis, or its first if 1-d."""
-    return split(x, sections, 0 if np.ndim(_raw(x)) == 1 else 1)
+    return split(x, sections, 0 if ndim(x) == 1 else 1)
 
 
 def vsplit(x: Any, sections: int | Sequence[int]) -> list[Any]:
@@ -473,8 +472,11 @@ def sliding_window_view(x: Any, window_shape: Shape, axis: int | Sequence[int] |
     return _windows(x, window=window, axes=tuple(a % x.ndim for a in axes))
 
 
-nonzero = constant(np.nonzero)
-argwhere = constant(np.argwhere)
-flatnonzero = constant(np.flatnonzero)
-searchsorted = constant(np.searchsorted)
-unique = constant(np.unique)
+shape = on_data(np.shape)
+ndim = on_data(np.ndim)
+size = on_data(np.size)
+nonzero = on_data(np.nonzero)
+argwhere = on_data(np.argwhere)
+flatnonzero = on_data(np.flatnonzero)
+searchsorted = on_data(np.searchsorted)
+unique = on_data(np.unique)
