@@ -60,3 +60,7 @@ struct pool2d_call {
 
 int64_t pool2d_items(const struct pool2d_call *call);
 int32_t pool2d_run(const struct pool2d_call *call, int64_t begin, int64_t end, void *x, void *y, void *offsets);
+
+/* The error function, in place. */
+void erf_float32(float *x, int64_t n);
+void erf_float64(double *x, int64_t n);
