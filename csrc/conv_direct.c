@@ -12,7 +12,8 @@ enum {
     BLOCK_PIXELS = 224,      /* pixels in a block: 16 tiles of the tallest tile */
     TABLE_ENTRIES = 1 << 15, /* of an indirection table, beyond which blocks get smaller */
     CHUNK_BYTES = 256 << 10, /* of a panel's chunk: part of a second-level cache */
-    PATCH_CHANNELS = 8,      /* up to this many channels a tap, patches are copied */
+    PATCH_CHANNELS = 8,      /* up to this many channels, and no groups, patches are copied instead of a table */
+    PACK_CHANNELS = 16,      /* packed at a time when channels lie far apart */
     ITEMS = 16,              /* wanted for balance between threads; panels are split to get them */
 };
 
@@ -58,7 +59,7 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     /* A dilation that shares a factor with the stride puts more taps into fewer phases. */
     if (!forward && (g->dilation[0] > 1 || g->dilation[1] > 1))
         l.phase_taps = l.taps;
-    l.patches = l.depth <= PATCH_CHANNELS && l.taps > 1;
+    l.patches = g->groups == 1 && l.depth <= PATCH_CHANNELS && l.taps > 1;
 
     int64_t chunk = max64(CHUNK_BYTES / (l.panels.width * size * l.phase_taps), 16);
     int64_t chunks = l.patches ? 1 : max64(ceil_div(l.depth, chunk), 1);
@@ -77,52 +78,36 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     l.zeros = cache_lines(l.source_channels * size);
     l.sources = cache_lines(l.phase_taps * l.block * (int64_t)sizeof(void *));
     l.results = cache_lines(l.block * (int64_t)sizeof(void *));
-    l.scratch = l.zeros + l.sources + 2 * l.results + (l.patches ? cache_lines(l.block * l.phase_taps * l.depth * size) : 0);
+    l.scratch = l.zeros + l.sources + l.results + (l.patches ? cache_lines(l.block * l.phase_taps * l.depth * size) : 0);
     return l;
 }
 
-static bool plan_direct(struct conv2d_plan *plan, const struct kernels *kernels) {
-    const struct conv2d_geometry *g = &plan->geometry;
-    if (plan->map == CONV2D_WEIGHT)
-        return false;
-    struct layout l = layout_of(plan, kernels);
-    double weights = (double)l.panels.groups * l.panels.padded * l.taps * l.depth;
-    double products = weights * g->batch * g->output[0] * g->output[1];
-    plan->stages = 2;
-    plan->items[0] = l.panels.groups * l.panels.count;
-    plan->nanoseconds[0] = weights;
-    plan->items[1] = l.splits * l.phases[0] * l.phases[1] * l.blocks;
-    plan->nanoseconds[1] = products / (4 * kernels->lanes);
-    plan->workspace_size = l.packed + plan->threads * l.scratch;
-    return true;
-}
-
-/* A panel holds its initial values and then, phase by phase, its taps. */
-static void pack(const struct conv2d_job *job, int64_t item, int32_t thread) {
-    (void)thread;
+/* Packs channels begin..end of a panel. A panel holds its initial values and then, phase by phase, its taps. */
+static void pack_unit(const struct conv2d_job *job, const struct layout *l, int64_t u, int64_t begin, int64_t end) {
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
-    struct layout l = layout_of(plan, job->kernels);
-    struct unit unit = unit_of(&l.panels, item);
+    struct unit unit = unit_of(&l->panels, u);
     bool forward = plan->map == CONV2D;
     int64_t size = plan->element_size, in = g->in_channels / g->groups, out = g->out_channels / g->groups;
-    char *packed = job->workspace + unit.before * (1 + l.taps * l.depth) * size;
+    char *packed = job->workspace + unit.before * (1 + l->taps * l->depth) * size;
 
-    memset(packed, 0, (size_t)(unit.width * size));
-    if (job->bias)
-        memcpy(packed, job->bias + (unit.group * l.panels.columns + unit.column) * size, (size_t)(unit.columns * size));
+    if (begin == 0) {
+        memset(packed, 0, (size_t)(unit.width * size));
+        if (job->bias)
+            memcpy(packed, job->bias + (unit.group * l->panels.columns + unit.column) * size, (size_t)(unit.columns * size));
+    }
     packed += unit.width * size;
 
     struct panel panel = {
         .columns = unit.columns,
         .width = unit.width,
-        .depth = l.depth,
-        .chunk = l.chunk,
-        .column_step = forward ? in * l.taps : l.taps,
-        .channel_step = forward ? l.taps : in * l.taps,
+        .depth = l->depth,
+        .chunk = l->chunk,
+        .column_step = forward ? in * l->taps : l->taps,
+        .channel_step = forward ? l->taps : in * l->taps,
     };
-    for (int64_t phase = 0; phase < l.phases[0] * l.phases[1]; phase++) {
-        struct walk walk = walk_of(plan, phase / l.phases[1], phase % l.phases[1]);
+    for (int64_t phase = 0; phase < l->phases[0] * l->phases[1]; phase++) {
+        struct walk walk = walk_of(plan, phase / l->phases[1], phase % l->phases[1]);
         const struct axis *vertical = &walk.axis[0], *horizontal = &walk.axis[1];
         if (vertical->taps * horizontal->taps == 0)
             continue;
@@ -131,10 +116,29 @@ static void pack(const struct conv2d_job *job, int64_t item, int32_t thread) {
         panel.taps[1] = horizontal->taps;
         panel.tap_step[0] = vertical->tap_step * g->kernel[1];
         panel.tap_step[1] = horizontal->tap_step;
-        panel.origin = unit.group * out * in * l.taps + unit.column * panel.column_step +
+        panel.origin = unit.group * out * in * l->taps + unit.column * panel.column_step +
                        vertical->first_tap * g->kernel[1] + horizontal->first_tap;
-        pack_panel(&panel, plan->element_size, job->weight, packed + before * l.depth * unit.width * size);
+        pack_panel(&panel, plan->element_size, job->weight, begin, end, packed + before * l->depth * unit.width * size);
     }
+}
+
+/* An item is what is read in one sweep: a panel where its filters are contiguous, else a few channels of all panels. */
+static int64_t pack_items(const struct conv2d_plan *plan, const struct layout *l) {
+    if (plan->map == CONV2D)
+        return l->panels.groups * l->panels.count;
+    return l->panels.groups * max64(ceil_div(l->depth, PACK_CHANNELS), 1);
+}
+
+static void pack(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    (void)thread;
+    struct layout l = layout_of(job->plan, job->kernels);
+    if (job->plan->map == CONV2D) {
+        pack_unit(job, &l, item, 0, l.depth);
+        return;
+    }
+    int64_t group = item % l.panels.groups, begin = item / l.panels.groups * PACK_CHANNELS;
+    for (int64_t panel = 0; panel < l.panels.count; panel++)
+        pack_unit(job, &l, group * l.panels.count + panel, begin, min64(begin + PACK_CHANNELS, l.depth));
 }
 
 static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread) {
@@ -154,17 +158,20 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
     char *zeros = job->workspace + l.packed + thread * l.scratch;
     const void **sources = (const void **)(zeros + l.zeros);
     void **results = (void **)((char *)sources + l.sources);
-    const void **patches = (const void **)((char *)results + l.results);
-    char *copies = (char *)patches + l.results;
+    const void **patches = sources;
+    char *copies = (char *)results + l.results;
     memset(zeros, 0, (size_t)(l.source_channels * size));
-    fill_sources(&walk, first, pixels, forward ? job->x : job->y, l.source_channels * size, zeros, sources, l.block);
+    const char *source = forward ? job->x : job->y;
+    if (l.patches)
+        copy_patches(&walk, first, pixels, source, l.source_channels * size, copies, patches);
+    else
+        fill_sources(&walk, first, pixels, source, l.source_channels * size, zeros, sources, l.block);
     fill_results(&walk, first, pixels, forward ? job->y : job->x, forward ? g->output : g->input,
                  l.result_channels * size, results);
 
     const struct axis *vertical = &walk.axis[0], *horizontal = &walk.axis[1];
     int64_t taps = vertical->taps * horizontal->taps;
     int64_t before = vertical->taps_before * g->kernel[1] + vertical->taps * horizontal->taps_before;
-    int64_t copied_group = -1;
     for (int64_t u = split * l.units; u < min64((split + 1) * l.units, l.panels.groups * l.panels.count); u++) {
         struct unit unit = unit_of(&l.panels, u);
         const char *packed = job->workspace + unit.before * (1 + l.taps * l.depth) * size;
@@ -179,10 +186,7 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
             .initial = packed,
             .results = results,
         };
-        if (l.patches && taps) {
-            if (copied_group != unit.group)
-                copy_patches(sources, l.block, taps, pixels, unit.group * l.depth * size, l.depth * size, copies, patches);
-            copied_group = unit.group;
+        if (l.patches) {
             gemm.taps = 1;
             gemm.depth = taps * l.depth;
             gemm.sources = patches;
@@ -197,6 +201,22 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
             gemm.initial = NULL;
         }
     }
+}
+
+static bool plan_direct(struct conv2d_plan *plan, const struct kernels *kernels) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    if (plan->map == CONV2D_WEIGHT)
+        return false;
+    struct layout l = layout_of(plan, kernels);
+    double weights = (double)l.panels.groups * l.panels.padded * l.taps * l.depth;
+    double products = weights * g->batch * g->output[0] * g->output[1];
+    plan->stages = 2;
+    plan->items[0] = pack_items(plan, &l);
+    plan->nanoseconds[0] = weights;
+    plan->items[1] = l.splits * l.phases[0] * l.phases[1] * l.blocks;
+    plan->nanoseconds[1] = products / (4 * kernels->lanes);
+    plan->workspace_size = l.packed + plan->threads * l.scratch;
+    return true;
 }
 
 const struct conv2d_algorithm direct = {"direct", plan_direct, {pack, multiply}};

@@ -12,9 +12,9 @@
 enum {
     BLOCK_PIXELS = 224,       /* pixels summed in registers */
     TABLE_ENTRIES = 1 << 15,  /* of an indirection table, beyond which blocks get smaller */
-    PATCH_CHANNELS = 8,       /* up to this many channels a tap, patches are copied */
-    ITEMS = 16,               /* wanted for balance between threads; pixels are cut into chunks to get them */
-    PARTIAL_BYTES = 64 << 20, /* of all partial results, beyond which there are fewer chunks */
+    PATCH_CHANNELS = 8,       /* up to this many channels, and no groups, patches are copied instead of a table */
+    ITEMS = 16,               /* wanted for balance between threads: chunks of pixels, then ranges of panels */
+    PARTIAL_BYTES = 8 << 20,  /* of all partial results, beyond which there are fewer chunks */
 };
 
 struct layout {
@@ -37,20 +37,20 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
         .taps = g->kernel[0] * g->kernel[1],
         .pixels = g->batch * g->output[0] * g->output[1],
     };
-    l.patches = l.rows <= PATCH_CHANNELS && l.taps > 1;
+    l.patches = g->groups == 1 && l.rows <= PATCH_CHANNELS && l.taps > 1;
     l.block = max64(min64(min64(BLOCK_PIXELS, TABLE_ENTRIES / l.taps), l.pixels), 1);
 
-    int64_t units = l.panels.groups * l.panels.count;
-    l.units = max64(ceil_div(units, ITEMS), 1);
-    l.splits = ceil_div(units, l.units);
     l.partial = cache_lines(l.panels.groups * l.panels.padded * l.taps * l.rows * size);
-    int64_t chunks = min64(ceil_div(ITEMS, max64(l.splits, 1)), PARTIAL_BYTES / max64(l.partial, 1));
+    int64_t chunks = max64(min64(ITEMS, PARTIAL_BYTES / max64(l.partial, 1)), 1);
     int64_t blocks = ceil_div(l.pixels, l.block);
-    l.blocks = max64(ceil_div(blocks, max64(chunks, 1)), 1);
+    l.blocks = max64(ceil_div(blocks, chunks), 1);
     l.chunks = max64(ceil_div(blocks, l.blocks), 1);
+    int64_t units = l.panels.groups * l.panels.count;
+    l.units = max64(ceil_div(units, ceil_div(ITEMS, l.chunks)), 1);
+    l.splits = ceil_div(units, l.units);
 
     l.zeros = cache_lines(g->in_channels * size);
-    l.sources = cache_lines((l.taps + 1) * l.block * (int64_t)sizeof(void *));
+    l.sources = cache_lines(l.taps * l.block * (int64_t)sizeof(void *));
     l.copied = cache_lines(l.block * l.panels.width * size);
     l.scratch = l.zeros + l.sources + l.copied + (l.patches ? cache_lines(l.block * l.taps * l.rows * size) : 0);
     return l;
@@ -87,7 +87,7 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
 
     char *zeros = job->workspace + l.chunks * l.partial + thread * l.scratch;
     const void **sources = (const void **)(zeros + l.zeros);
-    const void **patches = sources + l.taps * l.block;
+    const void **patches = sources;
     char *copied = (char *)sources + l.sources;
     char *copies = copied + l.copied;
     memset(zeros, 0, (size_t)(g->in_channels * size));
@@ -103,18 +103,16 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
         int64_t first = block * l.block, pixels = min64(l.block, l.pixels - first);
         if (pixels <= 0)
             break;
-        fill_sources(&walk, first, pixels, job->x, g->in_channels * size, zeros, sources, l.block);
-        int64_t copied_group = -1;
+        if (l.patches)
+            copy_patches(&walk, first, pixels, job->x, g->in_channels * size, copies, patches);
+        else
+            fill_sources(&walk, first, pixels, job->x, g->in_channels * size, zeros, sources, l.block);
         for (int64_t u = first_unit; u <= last_unit; u++) {
             unit = unit_of(&l.panels, u);
             const char *gradient =
                 job->y + (first * g->out_channels + unit.group * l.panels.columns + unit.column) * size;
             copy_columns(gradient, g->out_channels * size, pixels, unit.columns * size, unit.width * size, copied);
             char *result = partial + unit.before * l.taps * l.rows * size;
-            if (l.patches && copied_group != unit.group) {
-                copy_patches(sources, l.block, l.taps, pixels, unit.group * l.rows * size, l.rows * size, copies, patches);
-                copied_group = unit.group;
-            }
             struct gemm_over_pixels gemm = {
                 .rows = l.patches ? l.taps * l.rows : l.rows,
                 .columns = unit.width,

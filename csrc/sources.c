@@ -33,7 +33,8 @@ int64_t input_phases(const struct conv2d_geometry *geometry, int axis) {
 
 /* Input pixel h = phase + j * stride receives output pixel i through tap t when h = i * stride - padding + t * dilation.
  * The taps that solve this for whole i are every (stride / gcd(stride, dilation))-th, and i is then
- * j + (phase + padding - t * dilation) / stride. Taps are stored by the first tap of their phase. */
+ * j + (phase + padding - t * dilation) / stride. Taps are stored by the first tap of their phase, and walked from the last to
+ * the first, so that sources ascend. */
 struct axis walk_input(const struct conv2d_geometry *geometry, int axis, int64_t phase) {
     int64_t stride = geometry->stride[axis], dilation = geometry->dilation[axis], kernel = geometry->kernel[axis];
     int64_t common = greatest_common_divisor(stride, dilation);
@@ -43,17 +44,19 @@ struct axis walk_input(const struct conv2d_geometry *geometry, int axis, int64_t
     while (first < min64(tap_step, kernel) && (target - first * dilation) % stride != 0)
         first++;
     bool any = first < min64(tap_step, kernel);
+    int64_t taps = any ? ceil_div(kernel - first, tap_step) : 0;
+    int64_t last = first + (taps - 1) * tap_step;
     return (struct axis){
         .count = ceil_div(max64(geometry->input[axis] - phase, 0), stride),
         .start = phase,
         .step = stride,
         .source_size = geometry->output[axis],
         .source_step = 1,
-        .offset = any ? (target - first * dilation) / stride : 0,
-        .offset_step = -(dilation / common),
-        .taps = any ? ceil_div(kernel - first, tap_step) : 0,
-        .first_tap = any ? first : 0,
-        .tap_step = tap_step,
+        .offset = any ? (target - last * dilation) / stride : 0,
+        .offset_step = dilation / common,
+        .taps = taps,
+        .first_tap = any ? last : 0,
+        .tap_step = -tap_step,
         .taps_before = any ? first * (kernel / tap_step) + min64(first, kernel % tap_step) : 0,
     };
 }
@@ -112,11 +115,42 @@ void fill_results(const struct walk *walk, int64_t first, int64_t count, char *r
     }
 }
 
-void copy_patches(const void **sources, int64_t pitch, int64_t taps, int64_t count, int64_t skip, int64_t bytes, char *copies,
+/* The taps t of an axis with 0 <= start + t * step < size are begin..end. */
+static void taps_inside(const struct axis *axis, int64_t start, int64_t *begin, int64_t *end) {
+    int64_t step = axis->offset_step;
+    *begin = min64(start < 0 ? ceil_div(-start, step) : 0, axis->taps);
+    *end = max64(min64(start < axis->source_size ? ceil_div(axis->source_size - start, step) : 0, axis->taps), *begin);
+}
+
+void copy_patches(const struct walk *walk, int64_t first, int64_t count, const char *source, int64_t pixel_size, char *copies,
                   const void **patches) {
-    for (int64_t pixel = 0; pixel < count; pixel++) {
+    const struct axis *vertical = &walk->axis[0], *horizontal = &walk->axis[1];
+    if (count < 1)
+        return;
+    struct position at = locate(walk, first);
+    for (int64_t pixel = 0; pixel < count; pixel++, advance(walk, &at)) {
         patches[pixel] = copies;
-        for (int64_t tap = 0; tap < taps; tap++, copies += bytes)
-            memcpy(copies, (const char *)sources[tap * pitch + pixel] + skip, (size_t)bytes);
+        int64_t row = at.row * vertical->source_step + vertical->offset;
+        int64_t column = at.column * horizontal->source_step + horizontal->offset;
+        int64_t top, bottom, left, right;
+        taps_inside(vertical, row, &top, &bottom);
+        taps_inside(horizontal, column, &left, &right);
+        for (int64_t u = 0; u < vertical->taps; u++, copies += horizontal->taps * pixel_size) {
+            if (u < top || u >= bottom || left == right) {
+                memset(copies, 0, (size_t)(horizontal->taps * pixel_size));
+                continue;
+            }
+            const char *line = source + ((at.image * vertical->source_size + row + u * vertical->offset_step) *
+                                             horizontal->source_size + column) * pixel_size;
+            if (left > 0)
+                memset(copies, 0, (size_t)(left * pixel_size));
+            if (horizontal->offset_step == 1)
+                memcpy(copies + left * pixel_size, line + left * pixel_size, (size_t)((right - left) * pixel_size));
+            else
+                for (int64_t v = left; v < right; v++)
+                    memcpy(copies + v * pixel_size, line + v * horizontal->offset_step * pixel_size, (size_t)pixel_size);
+            if (right < horizontal->taps)
+                memset(copies + right * pixel_size, 0, (size_t)((horizontal->taps - right) * pixel_size));
+        }
     }
 }

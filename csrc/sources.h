@@ -36,7 +36,7 @@ void fill_sources(const struct walk *walk, int64_t first, int64_t count, const c
 /* For the same pixels: where in `result`, a batch of images of the given size, they lie. */
 void fill_results(const struct walk *walk, int64_t first, int64_t count, char *result, const int64_t size[2],
                   int64_t pixel_size, void **results);
-/* The table of a copy: `copies` gets, pixel by pixel, `bytes` from `skip` on of every tap's source, taps adjacent, and the
- * table becomes that of one tap reading the copy. Pays where a tap has few channels. */
-void copy_patches(const void **sources, int64_t pitch, int64_t taps, int64_t count, int64_t skip, int64_t bytes, char *copies,
+/* Copies instead of a table: patches[pixel] points at all taps of a pixel side by side in `copies`, zeros where they lie outside.
+ * Pays where pixels have few channels. */
+void copy_patches(const struct walk *walk, int64_t first, int64_t count, const char *source, int64_t pixel_size, char *copies,
                   const void **patches);
