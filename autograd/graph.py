@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+from numpy import ndarray
 
 from .modes import recording
-from .saved import Checks, changed_since
+from .saved import Checks, changed_since, writes
 
 if TYPE_CHECKING:
     from .tensor import Tensor
@@ -35,16 +36,26 @@ class Plan(NamedTuple):
     active: tuple[int, ...]  # positions of the arguments to differentiate
     keep: Callable[[Sequence[Any]], Sequence[Any]]  # picks what to save out of (*arguments, residual, result)
     extras: tuple[Callable[[Sequence[Any], dict[str, Any]], Any], ...]  # each computes one thing more to save
-    rules: tuple[
-        tuple[Callable[..., Any], Callable[[Sequence[Any]], Sequence[Any]]], ...
-    ]  # rule, what it takes of `saved`
+    rules: tuple[tuple[Callable[..., Any], tuple[int, ...]], ...]  # per active argument: a rule, its places in `saved`
     origins: tuple[tuple[int, int], ...]  # (place in `saved`, which parent it is the value of; -1: the result itself)
 
 
 class Node:
     """The place of one value in the graph, and of its gradient once there is one."""
 
-    __slots__ = ("checks", "dtype", "grad", "hooks", "number", "parents", "plan", "retains_grad", "saved", "shape")
+    __slots__ = (
+        "checks",
+        "dtype",
+        "grad",
+        "hooks",
+        "kind",
+        "number",
+        "parents",
+        "plan",
+        "retains_grad",
+        "saved",
+        "shape",
+    )
 
     number: int
     plan: Plan | None
@@ -56,12 +67,14 @@ class Node:
     retains_grad: bool
     hooks: dict[int, Callable[[Any], Any]] | None  # each takes a complete gradient and returns the one to go on with
     checks: Checks | None  # in debug mode
+    kind: type  # ndarray, or the type of a NumPy scalar, which implies its shape and dtype
 
     def __init__(self, value: Any, plan: Plan | None, parents: Sequence[Node], saved: Sequence[Any]) -> None:
         self.number = next(numbers)
         self.plan = plan
         self.parents = parents
         self.saved = saved
+        self.kind = type(value)
         self.shape = value.shape
         self.dtype = value.dtype
         self.grad = None
@@ -115,18 +128,26 @@ def sweep(
             plan = node.plan
             if plan is None:
                 continue
-            saved = _intact(node)
+            saved = node.saved
+            if saved is None:
+                raise _freed(node)
+            if number > writes.last or node.checks:
+                _check_unchanged(node, saved)
             if wrap:
                 tensors = list(saved)
                 for place, origin in plan.origins:
                     tensors[place] = wrap(saved[place], node if origin < 0 else node.parents[origin])
                 saved = tensors
-            for parent, (rule, pick) in zip(node.parents, plan.rules):  # noqa: B905 (`strict=` costs as much as a rule)
+            for parent, (rule, places) in zip(node.parents, plan.rules):  # noqa: B905 (`strict=` costs as much as a rule)
                 if needed is not None and parent not in needed:
                     continue
                 try:
-                    term = rule(g, *pick(saved))
-                    if term.shape != parent.shape or term.dtype is not parent.dtype:
+                    if len(places) == 1:  # the common case, and a starred call costs as much as a rule
+                        term = rule(g, saved[places[0]])
+                    else:
+                        term = rule(g, *[saved[place] for place in places]) if places else rule(g)
+                    kind = type(term)
+                    if kind is not parent.kind or kind is ndarray:
                         term = _fitted(term, parent, plan)
                 except Exception as error:
                     error.add_note(f"in the gradient of {node!r} with respect to {parent!r}")
@@ -152,14 +173,10 @@ def _freed(node: Node) -> RuntimeError:
     )
 
 
-def _intact(node: Node) -> Sequence[Any]:
-    """What the node has kept, after making sure that it is still there and still the same."""
-    if node.saved is None:
-        raise _freed(node)
-    if change := changed_since(node.number, node.saved, node.checks):
+def _check_unchanged(node: Node, saved: Sequence[Any]) -> None:
+    if change := changed_since(node.number, saved, node.checks):
         hint = "" if node.checks else "; run it within autograd.debug() to see which line made that"
         raise RuntimeError(f"backward: an array that {node!r} kept was changed in place {change}{hint}")
-    return node.saved
 
 
 def _leading_to(wanted: set[Node], roots: Sequence[Node]) -> set[Node]:

@@ -79,37 +79,56 @@ class Primitive:
     def __call__(self, *args: Any, **metadata: Any) -> Any:
         values: list[Any] = []
         parents: list[Node] = []
-        active = [len(args)]  # and then the positions of the arguments that require gradients
+        key = [len(args)]
         traced = False
         for arg in args:
             if isinstance(arg, Tensor):
                 traced = True
                 if (node := arg._node) is not None:
                     parents.append(node)
-                    active.append(len(values))
+                    key.append(len(values))
                 arg = arg._data
             values.append(arg)
         if not traced:
             result = self.plain(*args, **metadata)
             return result[0] if self.has_residual else result
-
         result = self.function(*values, **metadata)
         if self.has_residual:
             result, residual = result
             values.append(residual)
+        return self._recorded(result, values, parents, tuple(key), metadata)
+
+    def infix(self, x: Any, y: Any) -> Any:
+        """The same for two operands of which one is known to be a tensor: what operators call, and cheaper."""
+        x, x_node = (x._data, x._node) if isinstance(x, Tensor) else (x, None)
+        y, y_node = (y._data, y._node) if isinstance(y, Tensor) else (y, None)
+        parents: Sequence[Node]
+        key: tuple[int, ...]
+        if x_node is None:
+            parents, key = ((), ()) if y_node is None else ((y_node,), (2, 1))
+        else:
+            parents, key = ((x_node,), (2, 0)) if y_node is None else ((x_node, y_node), (2, 0, 1))
+        return self._recorded(self.function(x, y), [x, y], parents, key, {})
+
+    def _recorded(
+        self, result: Any, values: list[Any], parents: Sequence[Node], key: tuple[int, ...], metadata: dict[str, Any]
+    ) -> Tensor:
+        """The result as a tensor, with a node if there are parents.
+
+        values: the arguments, and the residual if there is one. key: the number of arguments, and the positions of
+        those that the parents belong to.
+        """
         if type(result) is np.ndarray and not result.ndim:
             result = result[()]
         if not parents or not recording.get():
             return wrap(result, None)
-
-        key = tuple(active)
         plan = self._plans.get(key)
         if plan is None:
             plan = self._plans[key] = self._plan(*key)
         if len(plan.rules) != len(parents):
             if not plan.rules:
                 return wrap(result, None)
-            parents = [args[i]._node for i in plan.active]
+            parents = [node for node, i in zip(parents, key[1:], strict=True) if i in plan.active]
         values.append(result)
         saved = plan.keep(values)
         if plan.extras:
@@ -134,7 +153,7 @@ class Primitive:
             keep=_picker(values),
             extras=tuple(self._extra(parameter, i, names) for parameter, i in extras),
             rules=tuple(
-                (self.rules[names[i]], _picker([place[source] for source in sources]))
+                (self.rules[names[i]], tuple(place[source] for source in sources))
                 for i, sources in zip(active, named, strict=True)
             ),
             origins=tuple(

@@ -48,8 +48,13 @@ class _Write(NamedTuple):
     owner: weakref.ref[Any]  # its callback takes the entry out when the memory is freed
 
 
-_writes: dict[int, _Write] = {}  # id of the array that owns the memory -> the last write to it
-_last_number = 1
+class _Writes(dict[int, _Write]):
+    """The id of the array that owns the memory -> the last write to it."""
+
+    last = 1  # the number of the last write of all
+
+
+writes = _Writes()
 
 
 def _owner(array: Any) -> Any:
@@ -60,18 +65,17 @@ def _owner(array: Any) -> Any:
 
 def note_write(array: ndarray[Any, Any], number: int) -> None:
     """Says that `array` is about to be written; `number` is lower than that of any node that kept the old values."""
-    global _last_number
     owner = _owner(array)
     key = id(owner)
-    _writes[key] = _Write(number, caller(), weakref.ref(owner, lambda _: _writes.pop(key, None)))
-    _last_number = number
+    writes[key] = _Write(number, caller(), weakref.ref(owner, lambda _: writes.pop(key, None)))
+    writes.last = number
 
 
 def changed_since(number: int, saved: Sequence[Any], checks: Checks | None) -> str:
     """Where an array was changed that the node of this number had kept, or an empty string."""
-    if number > _last_number:
+    if number > writes.last:
         for value in saved:
-            if isinstance(value, ndarray) and (write := _writes.get(id(_owner(value)))) and write.number < number:
+            if isinstance(value, ndarray) and (write := writes.get(id(_owner(value)))) and write.number < number:
                 return f"at {write.line}"
     if checks and checks.checksums != _checksums(saved):
         return "past the Tensor interface"

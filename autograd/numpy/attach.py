@@ -15,6 +15,7 @@ import numpy as np
 
 from ..graph import numbers
 from ..modes import is_grad_enabled
+from ..primitive import Primitive
 from ..saved import note_write
 from ..tensor import Tensor
 from . import elementwise, products, reductions, shaping
@@ -157,8 +158,9 @@ _METHODS = {
 def attach() -> None:
     """Sets the attributes. Called once, when the package is imported."""
     for name, function in _BINARY.items():
-        setattr(Tensor, f"__{name}__", (lambda f: lambda self, other: f(self, other))(function))
-        setattr(Tensor, f"__r{name}__", (lambda f: lambda self, other: f(other, self))(function))
+        infix = function.infix if isinstance(function, Primitive) else function
+        setattr(Tensor, f"__{name}__", (lambda f: lambda self, other: f(self, other))(infix))
+        setattr(Tensor, f"__r{name}__", (lambda f: lambda self, other: f(other, self))(infix))
         setattr(Tensor, f"__i{name}__", _in_place(function, getattr(operator, f"i{name}")))
     for name, function in _OTHER.items():
         setattr(Tensor, name, _method(function))
