@@ -28,6 +28,9 @@ from .modes import debugging, recording
 from .saved import Checks
 from .tensor import Tensor, wrap
 
+# Plans are made once for every choice of arguments, but not kept for a function of very many.
+_MOST_REMEMBERED = 16
+
 
 class Primitive:
     """A function on arrays with one rule per differentiable argument; without rules, its results are constants.
@@ -124,7 +127,9 @@ class Primitive:
             return wrap(result, None)
         plan = self._plans.get(key)
         if plan is None:
-            plan = self._plans[key] = self._plan(*key)
+            plan = self._plan(*key)
+            if len(key) < _MOST_REMEMBERED:
+                self._plans[key] = plan
         if len(plan.rules) != len(parents):
             if not plan.rules:
                 return wrap(result, None)
@@ -151,7 +156,7 @@ class Primitive:
             broadcasts=self.broadcasts,
             active=tuple(active),
             keep=_picker(values),
-            extras=tuple(self._extra(parameter, i, names) for parameter, i in extras),
+            extras=tuple(self._extra(parameter, i) for parameter, i in extras),
             rules=tuple(
                 (self.rules[names[i]], tuple(place[source] for source in sources))
                 for i, sources in zip(active, named, strict=True)
@@ -169,23 +174,25 @@ class Primitive:
                 yield -1
             elif parameter == "residual" and self.has_residual:
                 yield -2
-            elif parameter in names:
-                yield names.index(parameter)
-            else:
+            elif parameter in self.parameters[: len(names)]:
+                yield self.parameters.index(parameter)
+            elif parameter in self.defaults:
+                yield parameter, -1
+            elif parameter == "position" or parameter == f"{names[i]}_shape":
                 yield parameter, i
+            else:
+                raise TypeError(f"{self.name}: the rule for {names[i]} names {parameter!r}, which cannot be kept")
         if code.co_flags & inspect.CO_VARARGS:
             yield from range(len(self.parameters), len(names))
 
-    def _extra(self, parameter: str, i: int, names: list[str]) -> Callable[[Sequence[Any], dict[str, Any]], Any]:
-        """How to get at what the rule of argument i names and that is neither an argument nor the result."""
-        if parameter == "position":
-            return lambda values, metadata: i - len(self.parameters)
-        if parameter == f"{names[i]}_shape":
-            return lambda values, metadata: np.shape(values[i])
-        if parameter in self.defaults:
+    def _extra(self, parameter: str, i: int) -> Callable[[Sequence[Any], dict[str, Any]], Any]:
+        """How to get at metadata, or at the position or the shape of argument i."""
+        if i < 0:
             default = self.defaults[parameter]
             return lambda values, metadata: metadata.get(parameter, default)
-        raise TypeError(f"{self.name}: the rule for {names[i]} names {parameter!r}, which is nothing that can be kept")
+        if parameter == "position":
+            return lambda values, metadata: i - len(self.parameters)
+        return lambda values, metadata: np.shape(values[i])
 
 
 def primitive(**options: Any) -> Callable[[Callable[..., Any]], Primitive]:
