@@ -46,8 +46,10 @@ def check_grads(
     to nothing: smaller floats are promoted); everything else is handed to f as it is.
     order: 2 checks the first and the second order, and so on. From the second order on, the gradient's own dependence
     on `u` (see above) is checked too. Every derivative is taken with and without `create_graph`.
-    seed: what the directions are drawn from. step, rtol: the step h; the admitted difference relative to the sum of
-    the absolute values of the terms of `<gradient, v>`.
+    seed: what the directions are drawn from.
+    step: the h above.
+    rtol: the admitted difference, relative to the norm of the terms of the scalar product `<gradient, v>`, or to the
+    slope if that is larger. What rounding does to the results of f is admitted besides.
 
     Raises GradientError for a difference, ValueError if there is nothing to check, TypeError if a result of f is
     floating but not float64.
@@ -74,7 +76,7 @@ def check_grads(
             slope = _slope(function, where, values, i, direction, weights, step)
             for created, found in zip((False, True), analytic, strict=True):
                 terms = found[place] * direction
-                tolerance = noise + rtol * max(float(np.abs(terms).sum()), abs(slope.value))
+                tolerance = noise + rtol * max(float(np.linalg.norm(terms)), abs(slope.value))
                 if not abs(terms.sum() - slope.value) <= tolerance:  # so written that NaN raises
                     raise GradientError(
                         f"check_grads: {where}, argument {i} ({names[i]}), create_graph={created}\n"
