@@ -100,6 +100,10 @@ class Optimizer:
 
         Raises ValueError, and changes nothing, if groups, settings, or shapes of remembered arrays differ.
         """
+        if not isinstance(state_dict, Mapping) or not {"param_groups", "state"} <= state_dict.keys():
+            raise ValueError(
+                f"{self._name}.load_state_dict: state_dict must have 'param_groups' and 'state', got {state_dict!r}"
+            )
         groups, states = state_dict["param_groups"], state_dict["state"]
         sizes, expected = ([len(g["params"]) for g in gs] for gs in (groups, self.param_groups))
         if sizes != expected:
