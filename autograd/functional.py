@@ -167,11 +167,10 @@ def linear(x: Any, weight: Any, bias: Any = None) -> Any:
     x: (..., in_features); weight: (out_features, in_features); bias: (out_features,) or None.
     """
     x, weight = _operand("linear", "x", x), _operand("linear", "weight", weight)
-    if not x.ndim or weight.ndim != 2 or weight.shape[1] != x.shape[-1]:
-        raise ValueError(
-            f"linear: weight must be (out_features, in_features) for x of shape (..., in_features), "
-            f"got {weight.shape} for {x.shape}"
-        )
+    if weight.ndim != 2:
+        raise ValueError(f"linear: weight must be (out_features, in_features), got shape {weight.shape}")
+    if not x.ndim or x.shape[-1] != weight.shape[1]:
+        raise ValueError(f"linear: x must have shape (..., {weight.shape[1]}), got {x.shape}")
     y = x @ weight.T
     if bias is None:
         return y
