@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import numpy as np
+from .arguments import choice, flag, generator, integer, number
 from .conv import conv2d, conv2d_input, conv2d_weight, conv_transpose2d
 from .modes import no_grad
 from .pool import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, lp_pool2d, max_pool2d, max_unpool2d
@@ -50,20 +51,20 @@ def relu(x: Any) -> Any:
 def leaky_relu(x: Any, negative_slope: float = 0.01) -> Any:
     """x where positive, else negative_slope * x; the derivative at 0 is negative_slope. (Maas et al. 2013.)"""
     x = _operand("leaky_relu", "x", x)
-    return np.where(x > 0, x, x * _number("leaky_relu", "negative_slope", negative_slope))
+    return np.where(x > 0, x, x * number("leaky_relu", "negative_slope", negative_slope))
 
 
 def elu(x: Any, alpha: float = 1.0) -> Any:
     """x where positive, else alpha * (exp(x) - 1). (Clevert et al. 2016.)"""
     x = _operand("elu", "x", x)
     below = np.where(x > 0, 0, x)
-    return np.where(x > 0, x, np.expm1(below) * _number("elu", "alpha", alpha))
+    return np.where(x > 0, x, np.expm1(below) * number("elu", "alpha", alpha))
 
 
 def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
     """x limited to [min_val, max_val]; the derivative is 0 at and beyond the limits."""
     x = _operand("hardtanh", "x", x)
-    low, high = _number("hardtanh", "min_val", min_val), _number("hardtanh", "max_val", max_val)
+    low, high = number("hardtanh", "min_val", min_val), number("hardtanh", "max_val", max_val)
     if low >= high:
         raise ValueError(f"hardtanh: min_val must be less than max_val, got {min_val} and {max_val}")
     return np.where(x <= low, low, np.where(x >= high, high, x))
@@ -71,7 +72,7 @@ def hardtanh(x: Any, min_val: float = -1.0, max_val: float = 1.0) -> Any:
 
 def relu6(x: Any) -> Any:
     """x limited to [0, 6]."""
-    return hardtanh(x, 0.0, 6.0)
+    return hardtanh(_operand("relu6", "x", x), 0.0, 6.0)
 
 
 def tanh(x: Any) -> Any:
@@ -104,16 +105,14 @@ def gelu(x: Any, approximate: str = "none") -> Any:
     0.5 * x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))).
     """
     x = _operand("gelu", "x", x)
-    if approximate == "none":
+    if choice("gelu", "approximate", approximate, "none", "tanh") == "none":
         return x * (erf(x * math.sqrt(0.5)) * 0.5 + 0.5)
-    if approximate == "tanh":
-        return x * (np.tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)) * 0.5 + 0.5)
-    raise ValueError(f"gelu: approximate must be 'none' or 'tanh', got {approximate!r}")
+    return x * (np.tanh((x + x * x * x * 0.044715) * math.sqrt(2 / math.pi)) * 0.5 + 0.5)
 
 
 def softplus(x: Any, beta: float = 1.0) -> Any:
     """log(1 + exp(beta * x)) / beta, without overflow: PyTorch's threshold for the linear part is not needed."""
-    beta = _number("softplus", "beta", beta)
+    beta = number("softplus", "beta", beta)
     if beta == 0:
         raise ValueError("softplus: beta must not be 0")
     x = _operand("softplus", "x", x) * beta
@@ -149,6 +148,7 @@ def one_hot(labels: Any, num_classes: int = -1) -> Any:
     num_classes: by default the largest label + 1.
     """
     values = _integers("one_hot", "labels", labels)
+    num_classes = integer("one_hot", "num_classes", num_classes, least=-1)
     if num_classes == -1:
         if not values.size:
             raise ValueError("one_hot: num_classes must be given when there are no labels")
@@ -197,8 +197,8 @@ def dropout(x: Any, p: float = 0.5, training: bool = True, rng: Any = None) -> A
     rng: a `numpy.random.Generator`, which is advanced, or a seed; None draws fresh entropy.
     """
     x = _operand("dropout", "x", x)
-    p = _probability("dropout", "p", p)
-    if not training or p == 0:
+    p = number("dropout", "p", p, 0, 1)
+    if not flag("dropout", "training", training) or p == 0:
         return x
     # The mask is drawn in the order of the axes and stored in x's memory layout: the same for every layout of x.
     keep = np.empty_like(_raw(x), dtype=bool)
@@ -227,9 +227,7 @@ def batch_norm(
     x = _operand("batch_norm", "x", x)
     if x.ndim < 2:
         raise ValueError(f"batch_norm: x must have shape (N, C, ...), got {x.shape}")
-    eps, momentum = _number("batch_norm", "eps", eps), _number("batch_norm", "momentum", momentum)
-    if eps < 0:
-        raise ValueError(f"batch_norm: eps must not be negative, got {eps}")
+    eps, momentum = number("batch_norm", "eps", eps, least=0), number("batch_norm", "momentum", momentum, 0, 1)
     per_channel = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     for argument, value in per_channel.items():
         if value is not None:
@@ -238,7 +236,7 @@ def batch_norm(
             _require_shape("batch_norm", argument, value, x.shape[1:2])
 
     along = (1, -1, *[1] * (x.ndim - 2))  # the shape in which a value a channel meets x
-    if training:
+    if flag("batch_norm", "training", training):
         count = math.prod(x.shape) // max(x.shape[1], 1)
         if count < 2:
             raise ValueError(f"batch_norm: training takes at least two values a channel, got x of shape {x.shape}")
@@ -275,12 +273,15 @@ def layer_norm(
     normalized_shape: the shape of x's last axes, which weight and bias, if given, share.
     """
     x = _operand("layer_norm", "x", x)
-    shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    sizes = normalized_shape if isinstance(normalized_shape, tuple | list) else (normalized_shape,)
+    shape = tuple(integer("layer_norm", "normalized_shape", size) for size in sizes)
     if not shape or x.shape[-len(shape) :] != shape:
         raise ValueError(f"layer_norm: normalized_shape must be the end of x's shape {x.shape}, got {shape}")
     axes = tuple(range(x.ndim - len(shape), x.ndim))
     centred = x - np.mean(x, axis=axes, keepdims=True)
-    y = centred / np.sqrt(np.mean(centred * centred, axis=axes, keepdims=True) + _number("layer_norm", "eps", eps))
+    y = centred / np.sqrt(
+        np.mean(centred * centred, axis=axes, keepdims=True) + number("layer_norm", "eps", eps, least=0)
+    )
     if weight is not None:
         weight = _operand("layer_norm", "weight", weight)
         _require_shape("layer_norm", "weight", weight, shape)
@@ -315,7 +316,7 @@ def cross_entropy(
     """
     input = _operand("cross_entropy", "input", input)
     axis = _class_axis("cross_entropy", input)
-    smoothing = _probability("cross_entropy", "label_smoothing", label_smoothing)
+    smoothing = number("cross_entropy", "label_smoothing", label_smoothing, 0, 1)
     log_probabilities = log_softmax(input, axis)
     classes = input.shape[axis]
     target = _operand("cross_entropy", "target", target)
@@ -357,7 +358,7 @@ def l1_loss(input: Any, target: Any, reduction: str = "mean") -> Any:
 
 def smooth_l1_loss(input: Any, target: Any, reduction: str = "mean", beta: float = 1.0) -> Any:
     """The difference d of input and target as d**2 / (2 * beta) up to beta, as |d| - beta / 2 beyond."""
-    if not (beta := _number("smooth_l1_loss", "beta", beta)) > 0:
+    if not (beta := number("smooth_l1_loss", "beta", beta)) > 0:
         raise ValueError(f"smooth_l1_loss: beta must be positive, got {beta}")
     input, target = _pair("smooth_l1_loss", input, target)
     return _reduced("smooth_l1_loss", _huber(input - target, beta) / beta, reduction)
@@ -368,7 +369,7 @@ def huber_loss(input: Any, target: Any, reduction: str = "mean", delta: float = 
 
     (Huber 1964.)
     """
-    if not (delta := _number("huber_loss", "delta", delta)) > 0:
+    if not (delta := number("huber_loss", "delta", delta)) > 0:
         raise ValueError(f"huber_loss: delta must be positive, got {delta}")
     input, target = _pair("huber_loss", input, target)
     return _reduced("huber_loss", _huber(input - target, delta), reduction)
@@ -391,10 +392,10 @@ def binary_cross_entropy_with_logits(
     input, target = _pair(function, input, target)
     positive = target * softplus(-input)
     if pos_weight is not None:
-        positive = positive * _operand(function, "pos_weight", pos_weight)
+        positive = positive * _broadcastable(function, "pos_weight", pos_weight, input.shape)
     losses = positive + (1 - target) * softplus(input)
     if weight is not None:
-        losses = losses * _operand(function, "weight", weight)
+        losses = losses * _broadcastable(function, "weight", weight, input.shape)
     return _reduced(function, losses, reduction)
 
 
@@ -410,6 +411,7 @@ def _class_losses(function: str, log_probabilities: Any, target: Any, weight: An
     axis = _class_axis(function, log_probabilities)
     shape = log_probabilities.shape
     labels = _integers(function, "target", target)
+    ignore_index = integer(function, "ignore_index", ignore_index)
     _require_shape(function, "target", labels, (*shape[:axis], *shape[axis + 1 :]))
     counted = labels != ignore_index
     _check_labels(function, "target", labels[counted], shape[axis])
@@ -433,13 +435,12 @@ def _weighted(function: str, log_probabilities: Any, weight: Any, axis: int) -> 
 
 def _reduced(function: str, losses: Any, reduction: str, weights: Any = None) -> Any:
     """The losses, their sum, or their mean, weighted if there are weights; the mean of nothing is NaN."""
+    choice(function, "reduction", reduction, "mean", "sum", "none")
     if reduction == "none":
         return losses
     if reduction == "sum":
         return np.sum(losses)
-    if reduction == "mean":
-        return np.mean(losses) if weights is None else np.sum(losses) / np.sum(weights)
-    raise ValueError(f"{function}: reduction must be 'mean', 'sum' or 'none', got {reduction!r}")
+    return np.mean(losses) if weights is None else np.sum(losses) / np.sum(weights)
 
 
 def _pair(function: str, input: Any, target: Any) -> tuple[Any, Any]:
@@ -452,14 +453,6 @@ def _pair(function: str, input: Any, target: Any) -> tuple[Any, Any]:
 # Arguments
 
 
-def generator(function: str, rng: Any) -> Any:
-    """The `numpy.random.Generator` that `rng` is, or that it seeds; None draws fresh entropy."""
-    try:
-        return np.random.default_rng(rng)
-    except (TypeError, ValueError) as error:
-        raise type(error)(f"{function}: rng must be a numpy Generator, a seed or None, got {rng!r}") from error
-
-
 def _raw(x: Any) -> Any:
     return x.data if isinstance(x, Tensor) else x
 
@@ -468,8 +461,11 @@ def _operand(function: str, argument: str, x: Any) -> Any:
     """x as a tensor or an array of real numbers."""
     if isinstance(x, Tensor):
         return x
-    array = np.asarray(x)
-    if array.dtype.kind not in "fiub" or isinstance(x, np.ma.MaskedArray):
+    try:
+        array = np.asarray(x)
+    except ValueError:  # nested sequences of different lengths
+        array = None
+    if array is None or array.dtype.kind not in "fiub" or isinstance(x, np.ma.MaskedArray):
         raise TypeError(f"{function}: {argument} must be a tensor or an array of real numbers, got {x!r}")
     return array
 
@@ -481,32 +477,25 @@ def _integers(function: str, argument: str, x: Any) -> Any:
     return array
 
 
-def _number(function: str, argument: str, value: Any) -> float:
-    """value as a Python number, which never changes the dtype of an array that meets it."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{function}: {argument} must be a number, got {value!r}")
-    return float(value)
-
-
-def _probability(function: str, argument: str, value: Any) -> float:
-    if not 0 <= (number := _number(function, argument, value)) <= 1:
-        raise ValueError(f"{function}: {argument} must be between 0 and 1, got {value!r}")
-    return number
-
-
 def _dimension(function: str, argument: str, dim: Any, x: Any) -> int:
     """dim as the number of one of x's axes."""
-    if isinstance(dim, bool) or not isinstance(dim, int | np.integer):
-        raise TypeError(f"{function}: {argument} must be an integer, got {dim!r}")
-    ndim = len(x.shape)
-    if not -ndim <= dim < ndim:
+    axis, ndim = integer(function, argument, dim), len(x.shape)
+    if not -ndim <= axis < ndim:
         raise ValueError(f"{function}: {argument} must name an axis of x, whose shape is {x.shape}, got {dim}")
-    return int(dim) % ndim
+    return axis % ndim
 
 
 def _require_shape(function: str, argument: str, array: Any, shape: tuple[int, ...]) -> None:
     if array.shape != shape:
         raise ValueError(f"{function}: {argument} must have shape {shape}, got {array.shape}")
+
+
+def _broadcastable(function: str, argument: str, array: Any, shape: tuple[int, ...]) -> Any:
+    array = _operand(function, argument, array)
+    pairs = zip(reversed(array.shape), reversed(shape), strict=False)
+    if len(array.shape) > len(shape) or any(n not in (1, m) for n, m in pairs):
+        raise ValueError(f"{function}: {argument} must broadcast to shape {shape}, got {array.shape}")
+    return array
 
 
 def _check_labels(function: str, argument: str, labels: Any, classes: int) -> None:

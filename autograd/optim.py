@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from .arguments import flag, integer, number
 from .modes import no_grad
 from .tensor import Tensor
 
@@ -33,7 +34,7 @@ class Optimizer:
         self.param_groups: list[dict[str, Any]] = []
         self.state: dict[Tensor, dict[str, Any]] = {}
         self.defaults = dict(defaults)
-        if isinstance(params, Tensor | Mapping):
+        if isinstance(params, Tensor | Mapping) or not isinstance(params, Iterable):
             raise TypeError(f"{self._name}: params must be an iterable of parameters or of groups, got {params!r}")
         given = list(params)
         if not given:
@@ -114,39 +115,27 @@ class Optimizer:
             self.check(group)
         params = dict(
             zip(
-                [number for group in groups for number in group["params"]],
+                [key for group in groups for key in group["params"]],
                 [p for group in self.param_groups for p in group["params"]],
                 strict=True,
             )
         )
-        for number, state in states.items():
-            if number not in params:
-                raise ValueError(f"{self._name}.load_state_dict: state has parameter {number}, which no group has")
+        for key, state in states.items():
+            if key not in params:
+                raise ValueError(f"{self._name}.load_state_dict: state has parameter {key}, which no group has")
             for name, value in state.items():
-                if np.ndim(value) and np.shape(value) != params[number].shape:
+                if np.ndim(value) and np.shape(value) != params[key].shape:
                     raise ValueError(
-                        f"{self._name}.load_state_dict: {name} of parameter {number} must have shape "
-                        f"{params[number].shape}, got {np.shape(value)}"
+                        f"{self._name}.load_state_dict: {name} of parameter {key} must have shape "
+                        f"{params[key].shape}, got {np.shape(value)}"
                     )
         for group, loaded in zip(self.param_groups, groups, strict=True):
             group.update({name: value for name, value in loaded.items() if name != "params"})
-        self.state = {params[number]: copy.deepcopy(state) for number, state in states.items()}
+        self.state = {params[key]: copy.deepcopy(state) for key, state in states.items()}
 
     def __repr__(self) -> str:
         groups = [{**group, "params": len(group["params"])} for group in self.param_groups]
         return f"{self._name}({', '.join(map(str, groups))})"
-
-    def _require(self, group: Mapping[str, Any], *names: str, most: float = math.inf) -> None:
-        """Checks that settings are finite numbers from 0 up to, but not including, `most`."""
-        for name in names:
-            self._require_number(name, group[name], most)
-
-    def _require_number(self, name: str, value: Any, most: float = math.inf) -> None:
-        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-            raise TypeError(f"{self._name}: {name} must be a number, got {value!r}")
-        if not 0 <= value < most:
-            limit = "finite" if most == math.inf else f"less than {most:g}"
-            raise ValueError(f"{self._name}: {name} must not be negative, and {limit}, got {value}")
 
 
 class SGD(Optimizer):
@@ -178,7 +167,9 @@ class SGD(Optimizer):
         super().__init__(params, settings)
 
     def check(self, group: Mapping[str, Any]) -> None:
-        self._require(group, "lr", "momentum", "dampening", "weight_decay")
+        for name in ("lr", "momentum", "dampening", "weight_decay"):
+            number("SGD", name, group[name], least=0)
+        flag("SGD", "nesterov", group["nesterov"])
         if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
             raise ValueError(
                 f"SGD: nesterov takes momentum > 0 and dampening 0, got {group['momentum']} and {group['dampening']}"
@@ -220,12 +211,14 @@ class Adam(Optimizer):
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
     def check(self, group: Mapping[str, Any]) -> None:
-        self._require(group, "lr", "eps", "weight_decay")
+        for name in ("lr", "eps", "weight_decay"):
+            number(self._name, name, group[name], least=0)
         betas = group["betas"]
         if not isinstance(betas, tuple | list) or len(betas) != 2:
             raise TypeError(f"{self._name}: betas must be a pair of numbers, got {betas!r}")
         for beta in betas:
-            self._require_number("betas", beta, most=1)
+            if number(self._name, "betas", beta, 0, 1) == 1:
+                raise ValueError(f"{self._name}: betas must be less than 1, got {betas}")
 
     def update(self, p: Tensor, g: Any, state: dict[str, Any], group: Mapping[str, Any]) -> None:
         weight_decay = float(group["weight_decay"])
@@ -271,6 +264,8 @@ class _Schedule:
     """Sets an optimiser's learning rates to `lr(initial)`, a function of the rate it was given and of the epoch."""
 
     def __init__(self, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise TypeError(f"{type(self).__name__}: optimizer must be an Optimizer, got {optimizer!r}")
         self.optimizer = optimizer
         self.initial = [float(group["lr"]) for group in optimizer.param_groups]
         self.epoch = 0
@@ -289,11 +284,9 @@ class StepLR(_Schedule):
     """The learning rate times gamma after every `step_size` epochs; `step()` ends an epoch."""
 
     def __init__(self, optimizer: Optimizer, step_size: int, gamma: float = 0.1) -> None:
-        if step_size < 1:
-            raise ValueError(f"StepLR: step_size must be positive, got {step_size}")
         super().__init__(optimizer)
-        self.step_size = step_size
-        self.gamma = gamma
+        self.step_size = integer("StepLR", "step_size", step_size, least=1)
+        self.gamma = number("StepLR", "gamma", gamma, least=0)
 
     def lr(self, initial: float) -> float:
         return initial * self.gamma ** (self.epoch // self.step_size)
@@ -306,11 +299,9 @@ class CosineAnnealingLR(_Schedule):
     """
 
     def __init__(self, optimizer: Optimizer, T_max: int, eta_min: float = 0.0) -> None:
-        if T_max < 1:
-            raise ValueError(f"CosineAnnealingLR: T_max must be positive, got {T_max}")
         super().__init__(optimizer)
-        self.T_max = T_max
-        self.eta_min = eta_min
+        self.T_max = integer("CosineAnnealingLR", "T_max", T_max, least=1)
+        self.eta_min = number("CosineAnnealingLR", "eta_min", eta_min, least=0)
 
     def lr(self, initial: float) -> float:
         share = (1 + math.cos(math.pi * min(self.epoch, self.T_max) / self.T_max)) / 2

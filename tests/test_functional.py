@@ -539,6 +539,8 @@ NCHW = numpy.ones((2, 3, 4, 4))
         (lambda: F.one_hot([-1], 3), ValueError, "one_hot: labels must be classes from 0 to 2, got -1"),
         (lambda: F.one_hot([0.5]), TypeError, "one_hot: labels must be integers, got dtype float64"),
         (lambda: F.one_hot(numpy.zeros(0, int)), ValueError, "one_hot: num_classes must be given"),
+        (lambda: F.elu(X, 10**400), ValueError, "elu: alpha must be finite, got 1000"),
+        (lambda: F.relu([[1], [2, 3]]), TypeError, r"relu: x must be .* got \[\[1\], \[2, 3\]\]"),
         (lambda: F.linear(X, numpy.ones((4, 2))), ValueError, r"linear: x must have shape \(..., 2\), got \(2, 3\)"),
         (lambda: F.linear(X, X[0]), ValueError, r"linear: weight must be \(out_features, .* got shape \(3,\)"),
         (lambda: F.linear(X, numpy.ones((4, 3)), numpy.ones(3)), ValueError, r"linear: bias .*\(4,\), got \(3,\)"),
@@ -552,7 +554,11 @@ NCHW = numpy.ones((2, 3, 4, 4))
         (lambda: F.batch_norm(NCHW), ValueError, "batch_norm: running_mean and running_var must be given"),
         (lambda: F.batch_norm(NCHW, weight=X[0, :2], training=True), ValueError, r"weight .*\(3,\), got \(2,\)"),
         (lambda: F.batch_norm(NCHW, [0, 0, 0], [1, 1, 1]), TypeError, r"running_mean must be a tensor .*\[0, 0, 0\]"),
-        (lambda: F.batch_norm(NCHW, training=True, eps=-1), ValueError, "batch_norm: eps must not be negative"),
+        (
+            lambda: F.batch_norm(NCHW, training=True, eps=-1),
+            ValueError,
+            "batch_norm: eps must be finite and at least 0, got -1",
+        ),
         (lambda: F.layer_norm(X, 2), ValueError, r"layer_norm: normalized_shape .*\(2, 3\), got \(2,\)"),
         (lambda: F.layer_norm(X, 3, X), ValueError, r"layer_norm: weight must have shape \(3,\), got \(2, 3\)"),
         (lambda: F.cross_entropy(X, [0, 3]), ValueError, "cross_entropy: target must be classes from 0 to 2, got 3"),
@@ -574,6 +580,16 @@ NCHW = numpy.ones((2, 3, 4, 4))
         (lambda: F.l1_loss(X, X, "max"), ValueError, "l1_loss: reduction must be 'mean', 'sum' or 'none', got 'max'"),
         (lambda: F.huber_loss(X, X, delta=0), ValueError, "huber_loss: delta must be positive, got 0"),
         (lambda: F.smooth_l1_loss(X, X, beta=-1), ValueError, "smooth_l1_loss: beta must be positive, got -1"),
+        (
+            lambda: F.cross_entropy(X, [0, 1], ignore_index=[1]),
+            TypeError,
+            "cross_entropy: ignore_index must be an integer",
+        ),
+        (
+            lambda: F.binary_cross_entropy_with_logits(X, X, numpy.ones(2)),
+            ValueError,
+            r"logits: weight must broadcast to shape \(2, 3\), got \(2,\)",
+        ),
         (lambda: F.binary_cross_entropy_with_logits(X, X[0]), ValueError, r"logits: target .*\(2, 3\), got \(3,\)"),
     ],
 )

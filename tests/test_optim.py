@@ -210,16 +210,24 @@ P = Parameter(np.ones(2))
         (lambda: optim.SGD([P, P]), ValueError, r"SGD: params contains a tensor of shape \(2,\) twice"),
         (lambda: optim.SGD([{"lr": 1}]), TypeError, "SGD: a group must be a dict with 'params', got {'lr': 1}"),
         (lambda: optim.SGD([{"params": [P], "rate": 1}]), ValueError, r"SGD: a group has unknown settings \['rate'\]"),
-        (lambda: optim.SGD([P], lr=-1), ValueError, "SGD: lr must not be negative, and finite, got -1"),
-        (lambda: optim.SGD([P], lr=math.nan), ValueError, "SGD: lr must not be negative, and finite, got nan"),
+        (lambda: optim.SGD([P], lr=-1), ValueError, "SGD: lr must be finite and at least 0, got -1"),
+        (lambda: optim.SGD([P], lr=math.nan), ValueError, "SGD: lr must be finite and at least 0, got nan"),
         (lambda: optim.SGD([P], lr="fast"), TypeError, "SGD: lr must be a number, got 'fast'"),
-        (lambda: optim.SGD([P], momentum=math.inf), ValueError, "SGD: momentum must not be negative, and finite"),
+        (lambda: optim.SGD([P], momentum=math.inf), ValueError, "SGD: momentum must be finite and at least 0"),
         (lambda: optim.SGD([P], nesterov=True), ValueError, "SGD: nesterov takes momentum > 0 and dampening 0, got 0"),
-        (lambda: optim.Adam([P], betas=(0.9, 1)), ValueError, "Adam: betas must not be negative, and less than 1"),
+        (lambda: optim.Adam([P], betas=(0.9, 1)), ValueError, r"Adam: betas must be less than 1, got \(0.9, 1\)"),
         (lambda: optim.Adam([P], betas=0.9), TypeError, "Adam: betas must be a pair of numbers, got 0.9"),
-        (lambda: optim.AdamW([P], eps=-1), ValueError, "AdamW: eps must not be negative"),
-        (lambda: optim.StepLR(optim.SGD([P]), 0), ValueError, "StepLR: step_size must be positive, got 0"),
-        (lambda: optim.CosineAnnealingLR(optim.SGD([P]), 0), ValueError, "CosineAnnealingLR: T_max must be positive"),
+        (lambda: optim.AdamW([P], eps=-1), ValueError, "AdamW: eps must be finite and at least 0, got -1"),
+        (lambda: optim.Adam([P], betas=(-1, 0.9)), ValueError, "Adam: betas must be between 0 and 1, got -1"),
+        (lambda: optim.SGD(3), TypeError, "SGD: params must be an iterable of parameters or of groups, got 3"),
+        (lambda: optim.SGD([P], nesterov=1), TypeError, "SGD: nesterov must be a bool, got 1"),
+        (lambda: optim.StepLR(P, 1), TypeError, "StepLR: optimizer must be an Optimizer, got Tensor"),
+        (lambda: optim.StepLR(optim.SGD([P]), 0), ValueError, "StepLR: step_size must be at least 1, got 0"),
+        (
+            lambda: optim.CosineAnnealingLR(optim.SGD([P]), 0),
+            ValueError,
+            "CosineAnnealingLR: T_max must be at least 1, got 0",
+        ),
     ],
 )
 def test_errors_name_function_argument_and_value(call, error, message):
@@ -232,7 +240,7 @@ def test_a_step_with_a_wrong_setting_changes_no_parameter():
     opt = optim.SGD([{"params": [a]}, {"params": [b]}], lr=0.1)
     (a + b).sum().backward()
     opt.param_groups[1]["lr"] = -1
-    with pytest.raises(ValueError, match="lr must not be negative"):
+    with pytest.raises(ValueError, match="lr must be finite and at least 0"):
         opt.step()
     assert a.tolist() == b.tolist() == [1, 1]
 

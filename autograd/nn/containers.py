@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, overload
 
 from .module import Module
@@ -72,5 +72,7 @@ class Sequential(_Row):
 class ModuleList(_Row):
     """A list of modules, which are thereby part of the module whose attribute it is. It has no forward of its own."""
 
-    def __init__(self, modules: Any = ()) -> None:
+    def __init__(self, modules: Iterable[Module] = ()) -> None:
+        if not isinstance(modules, Iterable):
+            raise TypeError(f"ModuleList: modules must be an iterable of modules, got {modules!r}")
         super().__init__({str(i): module for i, module in enumerate(modules)})

@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..functional import generator
+from ..arguments import choice, generator, number
 from ..modes import no_grad
 from ..tensor import Tensor
 
@@ -34,51 +34,48 @@ def calculate_gain(nonlinearity: str, param: float | None = None) -> float:
     nonlinearity: 'linear', 'conv2d', 'sigmoid', 'tanh', 'relu', 'selu', or 'leaky_relu', whose slope is `param` (0.01).
     """
     if nonlinearity == "leaky_relu":
-        return math.sqrt(2 / (1 + (0.01 if param is None else param) ** 2))
-    if nonlinearity not in _GAINS:
-        names = ", ".join([*_GAINS, "leaky_relu"])
-        raise ValueError(f"calculate_gain: nonlinearity must be one of {names}, got {nonlinearity!r}")
-    return _GAINS[nonlinearity]
+        slope = 0.01 if param is None else number("calculate_gain", "param", param)
+        return math.sqrt(2 / (1 + slope**2))
+    return _GAINS[choice("calculate_gain", "nonlinearity", nonlinearity, *_GAINS, "leaky_relu")]
 
 
 def constant_(tensor: Tensor, value: float) -> Tensor:
     """Fills the tensor with a number. Returns it, as all functions here do."""
-    return _fill("constant_", tensor, value)
+    return _fill("constant_", tensor, number("constant_", "value", value))
 
 
 def zeros_(tensor: Tensor) -> Tensor:
     """Fills the tensor with 0."""
-    return constant_(tensor, 0)
+    return _fill("zeros_", tensor, 0)
 
 
 def ones_(tensor: Tensor) -> Tensor:
     """Fills the tensor with 1."""
-    return constant_(tensor, 1)
+    return _fill("ones_", tensor, 1)
 
 
 def uniform_(tensor: Tensor, a: float = 0.0, b: float = 1.0, rng: Any = None) -> Tensor:
     """Fills the tensor with numbers distributed uniformly over [a, b)."""
-    if a > b:
+    if number("uniform_", "a", a) > number("uniform_", "b", b):
         raise ValueError(f"uniform_: a must not be greater than b, got {a} and {b}")
-    return _fill("uniform_", tensor, generator("uniform_", rng).uniform(a, b, _shape("uniform_", tensor)))
+    return _fill_uniformly("uniform_", tensor, a, b, rng)
 
 
 def normal_(tensor: Tensor, mean: float = 0.0, std: float = 1.0, rng: Any = None) -> Tensor:
     """Fills the tensor with normally distributed numbers."""
-    if std < 0:
-        raise ValueError(f"normal_: std must not be negative, got {std}")
-    return _fill("normal_", tensor, generator("normal_", rng).normal(mean, std, _shape("normal_", tensor)))
+    mean, std = number("normal_", "mean", mean), number("normal_", "std", std, least=0)
+    return _fill_normally("normal_", tensor, mean, std, rng)
 
 
 def xavier_uniform_(tensor: Tensor, gain: float = 1.0, rng: Any = None) -> Tensor:
     """Uniform, with variance gain**2 * 2 / (fan_in + fan_out). (Glorot & Bengio 2010.)"""
-    bound = math.sqrt(3) * gain * _deviation(sum(_fans("xavier_uniform_", tensor)) / 2)
-    return uniform_(tensor, -bound, bound, rng)
+    bound = math.sqrt(3) * _xavier_deviation("xavier_uniform_", tensor, gain)
+    return _fill_uniformly("xavier_uniform_", tensor, -bound, bound, rng)
 
 
 def xavier_normal_(tensor: Tensor, gain: float = 1.0, rng: Any = None) -> Tensor:
     """Normal, with variance gain**2 * 2 / (fan_in + fan_out). (Glorot & Bengio 2010.)"""
-    return normal_(tensor, 0.0, gain * _deviation(sum(_fans("xavier_normal_", tensor)) / 2), rng)
+    return _fill_normally("xavier_normal_", tensor, 0.0, _xavier_deviation("xavier_normal_", tensor, gain), rng)
 
 
 def kaiming_uniform_(
@@ -88,17 +85,26 @@ def kaiming_uniform_(
 
     a: the slope of the leaky_relu that follows. mode: 'fan_in' keeps variances forward, 'fan_out' backward.
     """
-    fan = _chosen_fan("kaiming_uniform_", tensor, mode)
-    bound = math.sqrt(3) * calculate_gain(nonlinearity, a) * _deviation(fan)
-    return uniform_(tensor, -bound, bound, rng)
+    bound = math.sqrt(3) * _kaiming_deviation("kaiming_uniform_", tensor, a, mode, nonlinearity)
+    return _fill_uniformly("kaiming_uniform_", tensor, -bound, bound, rng)
 
 
 def kaiming_normal_(
     tensor: Tensor, a: float = 0.0, mode: str = "fan_in", nonlinearity: str = "leaky_relu", rng: Any = None
 ) -> Tensor:
     """Normal, with variance gain**2 / fan; arguments as in `kaiming_uniform_`. (He et al. 2015.)"""
-    fan = _chosen_fan("kaiming_normal_", tensor, mode)
-    return normal_(tensor, 0.0, calculate_gain(nonlinearity, a) * _deviation(fan), rng)
+    deviation = _kaiming_deviation("kaiming_normal_", tensor, a, mode, nonlinearity)
+    return _fill_normally("kaiming_normal_", tensor, 0.0, deviation, rng)
+
+
+def _xavier_deviation(function: str, tensor: Tensor, gain: float) -> float:
+    return number(function, "gain", gain, least=0) * _scale(sum(_fans(function, tensor)) / 2)
+
+
+def _kaiming_deviation(function: str, tensor: Tensor, a: float, mode: str, nonlinearity: str) -> float:
+    backward = choice(function, "mode", mode, "fan_in", "fan_out") == "fan_out"
+    fan = _fans(function, tensor)[backward]
+    return calculate_gain(nonlinearity, number(function, "a", a)) * _scale(fan)
 
 
 def _fans(function: str, tensor: Tensor) -> tuple[int, int]:
@@ -110,15 +116,17 @@ def _fans(function: str, tensor: Tensor) -> tuple[int, int]:
     return shape[1] * receptive, shape[0] * receptive
 
 
-def _chosen_fan(function: str, tensor: Tensor, mode: str) -> int:
-    if mode not in ("fan_in", "fan_out"):
-        raise ValueError(f"{function}: mode must be 'fan_in' or 'fan_out', got {mode!r}")
-    return _fans(function, tensor)[mode == "fan_out"]
-
-
-def _deviation(fan: float) -> float:
+def _scale(fan: float) -> float:
     """1 / sqrt(fan); 0 for a weight without elements."""
     return 1 / math.sqrt(fan) if fan else 0.0
+
+
+def _fill_uniformly(function: str, tensor: Tensor, a: float, b: float, rng: Any) -> Tensor:
+    return _fill(function, tensor, generator(function, rng).uniform(a, b, _shape(function, tensor)))
+
+
+def _fill_normally(function: str, tensor: Tensor, mean: float, std: float, rng: Any) -> Tensor:
+    return _fill(function, tensor, generator(function, rng).normal(mean, std, _shape(function, tensor)))
 
 
 def _shape(function: str, tensor: Any) -> tuple[int, ...]:

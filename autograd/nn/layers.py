@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import functional as F
+from ..arguments import choice, flag, floating_dtype, generator, integer, number
 from . import init
 from .module import Buffer, Module, Parameter
 
@@ -26,13 +27,15 @@ class _Affine(Module):
     bias: Parameter | None
 
     def _make_parameters(self, shape: tuple[int, ...], bias: bool, dtype: Any, rng: Any) -> None:
+        layer = type(self).__name__
+        dtype = floating_dtype(layer, dtype)
         self.weight = Parameter(np.empty(shape, dtype))
-        self.bias = Parameter(np.empty(shape[0], dtype)) if bias else None
+        self.bias = Parameter(np.empty(shape[0], dtype)) if flag(layer, "bias", bias) else None
         self.reset_parameters(rng)
 
     def reset_parameters(self, rng: Any = None) -> None:
         """Draws weight and bias anew, uniformly up to 1 / sqrt(fan_in), as PyTorch does. (LeCun et al. 1998.)"""
-        rng = F.generator(type(self).__name__, rng)
+        rng = generator(type(self).__name__, rng)
         fan_in = math.prod(self.weight.shape[1:])
         bound = 1 / math.sqrt(fan_in) if fan_in else 0.0
         for parameter in (self.weight, self.bias):
@@ -62,13 +65,13 @@ class Conv2d(_Affine):
         dtype: Any = np.float32,
         rng: Any = None,
     ) -> None:
-        self.in_channels = _size("Conv2d", "in_channels", in_channels)
-        self.out_channels = _size("Conv2d", "out_channels", out_channels)
-        self.kernel_size = _pair_of_sizes("Conv2d", "kernel_size", kernel_size)
+        self.in_channels = integer("Conv2d", "in_channels", in_channels, least=0)
+        self.out_channels = integer("Conv2d", "out_channels", out_channels, least=0)
+        self.kernel_size = _sizes("Conv2d", "kernel_size", kernel_size)
         self.stride = stride
         self.padding = padding
         self.dilation = dilation
-        self.groups = _size("Conv2d", "groups", groups, least=1)
+        self.groups = integer("Conv2d", "groups", groups, least=1)
         self.padding_mode = padding_mode
         if in_channels % groups or out_channels % groups:
             raise ValueError(
@@ -101,8 +104,8 @@ class Linear(_Affine):
     def __init__(
         self, in_features: int, out_features: int, bias: bool = True, *, dtype: Any = np.float32, rng: Any = None
     ) -> None:
-        self.in_features = _size("Linear", "in_features", in_features)
-        self.out_features = _size("Linear", "out_features", out_features)
+        self.in_features = integer("Linear", "in_features", in_features, least=0)
+        self.out_features = integer("Linear", "out_features", out_features, least=0)
         self._make_parameters((self.out_features, self.in_features), bias, dtype, rng)
 
     def forward(self, x: Any) -> Any:
@@ -136,9 +139,12 @@ class BatchNorm2d(Module):
         *,
         dtype: Any = np.float32,
     ) -> None:
-        self.num_features = n = _size("BatchNorm2d", "num_features", num_features)
-        self.eps = eps
-        self.momentum = momentum
+        self.num_features = n = integer("BatchNorm2d", "num_features", num_features, least=0)
+        self.eps = number("BatchNorm2d", "eps", eps, least=0)
+        self.momentum = None if momentum is None else number("BatchNorm2d", "momentum", momentum, 0, 1)
+        dtype = floating_dtype("BatchNorm2d", dtype)
+        affine = flag("BatchNorm2d", "affine", affine)
+        track_running_stats = flag("BatchNorm2d", "track_running_stats", track_running_stats)
         self.weight = Parameter(np.ones(n, dtype)) if affine else None
         self.bias = Parameter(np.zeros(n, dtype)) if affine else None
         self.running_mean = Buffer(np.zeros(n, dtype)) if track_running_stats else None
@@ -178,7 +184,7 @@ class MaxPool2d(Module):
         ceil_mode: bool = False,
         ties: str = "first",
     ) -> None:
-        self.kernel_size = _pair_of_sizes("MaxPool2d", "kernel_size", kernel_size)
+        self.kernel_size = _sizes("MaxPool2d", "kernel_size", kernel_size)
         self.stride = self.kernel_size if stride is None else stride
         self.padding = padding
         self.dilation = dilation
@@ -214,7 +220,7 @@ class AvgPool2d(Module):
         count_include_pad: bool = True,
         divisor_override: int | None = None,
     ) -> None:
-        self.kernel_size = _pair_of_sizes("AvgPool2d", "kernel_size", kernel_size)
+        self.kernel_size = _sizes("AvgPool2d", "kernel_size", kernel_size)
         self.stride = self.kernel_size if stride is None else stride
         self.padding = padding
         self.ceil_mode = ceil_mode
@@ -240,8 +246,8 @@ class Flatten(Module):
     """`functional.flatten`, by default of everything but the batch."""
 
     def __init__(self, start_dim: int = 1, end_dim: int = -1) -> None:
-        self.start_dim = start_dim
-        self.end_dim = end_dim
+        self.start_dim = integer("Flatten", "start_dim", start_dim)
+        self.end_dim = integer("Flatten", "end_dim", end_dim)
 
     def forward(self, x: Any) -> Any:
         return F.flatten(x, self.start_dim, self.end_dim)
@@ -254,10 +260,8 @@ class Dropout(Module):
     """`functional.dropout` while training, drawing from a generator of its own; otherwise nothing."""
 
     def __init__(self, p: float = 0.5, *, rng: Any = None) -> None:
-        if not 0 <= p <= 1:
-            raise ValueError(f"Dropout: p must be between 0 and 1, got {p!r}")
-        self.p = p
-        self.rng = F.generator("Dropout", rng)
+        self.p = number("Dropout", "p", p, 0, 1)
+        self.rng = generator("Dropout", rng)
 
     def forward(self, x: Any) -> Any:
         return F.dropout(x, self.p, self.training, self.rng)
@@ -287,7 +291,7 @@ class LeakyReLU(Module):
     """`functional.leaky_relu`."""
 
     def __init__(self, negative_slope: float = 0.01) -> None:
-        self.negative_slope = negative_slope
+        self.negative_slope = number("LeakyReLU", "negative_slope", negative_slope)
 
     def forward(self, x: Any) -> Any:
         return F.leaky_relu(x, self.negative_slope)
@@ -300,7 +304,7 @@ class ELU(Module):
     """`functional.elu`."""
 
     def __init__(self, alpha: float = 1.0) -> None:
-        self.alpha = alpha
+        self.alpha = number("ELU", "alpha", alpha)
 
     def forward(self, x: Any) -> Any:
         return F.elu(x, self.alpha)
@@ -334,7 +338,7 @@ class GELU(Module):
     """`functional.gelu`."""
 
     def __init__(self, approximate: str = "none") -> None:
-        self.approximate = approximate
+        self.approximate = choice("GELU", "approximate", approximate, "none", "tanh")
 
     def forward(self, x: Any) -> Any:
         return F.gelu(x, self.approximate)
@@ -347,7 +351,7 @@ class Softplus(Module):
     """`functional.softplus`."""
 
     def __init__(self, beta: float = 1.0) -> None:
-        self.beta = beta
+        self.beta = number("Softplus", "beta", beta)
 
     def forward(self, x: Any) -> Any:
         return F.softplus(x, self.beta)
@@ -356,19 +360,9 @@ class Softplus(Module):
         return f"beta={self.beta}"
 
 
-# Arguments
-
-
-def _size(layer: str, argument: str, value: Any, least: int = 0) -> int:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{layer}: {argument} must be an integer, got {value!r}")
-    if value < least:
-        raise ValueError(f"{layer}: {argument} must be at least {least}, got {value}")
-    return int(value)
-
-
-def _pair_of_sizes(layer: str, argument: str, value: Any) -> tuple[int, int]:
+def _sizes(layer: str, argument: str, value: Any) -> tuple[int, int]:
+    """A positive integer or a pair of them, as (height, width)."""
     pair = value if isinstance(value, tuple | list) else (value, value)
     if len(pair) != 2:
         raise ValueError(f"{layer}: {argument} must be an integer or a pair, got {value!r}")
-    return _size(layer, argument, pair[0], least=1), _size(layer, argument, pair[1], least=1)
+    return integer(layer, argument, pair[0], least=1), integer(layer, argument, pair[1], least=1)

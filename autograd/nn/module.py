@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 
 import numpy as np
 
+from ..arguments import flag, floating_dtype
 from ..modes import no_grad
 from ..tensor import HookHandle, Tensor
 
@@ -198,9 +199,7 @@ class Module:
         They remain the same objects, in new memory, so that optimisers keep them; hooks on them are dropped.
         Raises TypeError for a dtype that is not floating.
         """
-        dtype = np.dtype(dtype)
-        if dtype.kind != "f":
-            raise TypeError(f"Module.to: dtype must be floating, got {dtype}")
+        dtype = floating_dtype("Module.to", dtype)
         for tensor in {id(tensor): tensor for _, tensor in self._state()}.values():
             if tensor.dtype.kind == "f" and tensor.dtype != dtype:
                 grad = tensor.grad
@@ -218,10 +217,9 @@ class Module:
 
     def train(self, mode: bool = True) -> Self:
         """Sets `training` in this module and all below it."""
-        if not isinstance(mode, bool):
-            raise TypeError(f"Module.train: mode must be a bool, got {mode!r}")
+        training = flag("Module.train", "mode", mode)
         for module in self.modules():
-            module.training = mode
+            module.training = training
         return self
 
     def eval(self) -> Self:
