@@ -15,6 +15,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -428,18 +429,20 @@ def _divisor(function: str, geometry: Pool2dGeometry, divisor_override: int | No
     return float(divisor_override)
 
 
-def _pool(
-    function: str,
+@lru_cache(maxsize=1024)
+def _pool_call(
     map_number: int,
     geometry: Pool2dGeometry,
-    x: NDArray[Any],
-    y: NDArray[Any],
-    offsets: NDArray[Any] | None,
-    count_include_pad: bool = True,
-    divisor: float = 0.0,
-) -> None:
+    element_size: int,
+    offset_size: int,
+    isa: str,
+    threads: int,
+    count_include_pad: bool,
+    divisor: float,
+) -> tuple[Any, int, int]:
+    """The C description of one pooling, how many items it has, and how many of them one call gets."""
     g = geometry
-    nanoseconds = y.size * g.kernel[0] * g.kernel[1] * _POOL_NANOSECONDS
+    nanoseconds = prod(g.y_shape) * prod(g.kernel) * _POOL_NANOSECONDS
     call = ffi.new("struct pool2d_call *")
     call.geometry = {
         "batch": g.batch,
@@ -452,34 +455,33 @@ def _pool(
         "padding": g.padding,
     }
     call.map = map_number
-    call.element_size = x.itemsize
-    call.offset_size = 0 if offsets is None else offsets.itemsize
-    call.isa = _isa_names().index(isa())
-    call.threads = get_num_threads() if nanoseconds > _WORTH_THREADS else 1
+    call.element_size = element_size
+    call.offset_size = offset_size
+    call.isa = _isa_names().index(isa)
+    call.threads = threads if nanoseconds > _WORTH_THREADS else 1
     call.count_include_pad = count_include_pad
     call.divisor = divisor
-    addresses = (_address(x), _address(y), ffi.NULL if offsets is None else _address(offsets))
     items = lib.pool2d_items(call)
-    step = _items_per_call(items, nanoseconds)
+    return call, items, _items_per_call(items, nanoseconds)
+
+
+def _pool(
+    function: str,
+    map_number: int,
+    geometry: Pool2dGeometry,
+    x: NDArray[Any],
+    y: NDArray[Any],
+    offsets: NDArray[Any] | None,
+    count_include_pad: bool = True,
+    divisor: float = 0.0,
+) -> None:
+    offset_size = 0 if offsets is None else offsets.itemsize
+    call, items, step = _pool_call(
+        map_number, geometry, x.itemsize, offset_size, isa(), get_num_threads(), count_include_pad, divisor
+    )
+    addresses = (_address(x), _address(y), ffi.NULL if offsets is None else _address(offsets))
     for begin in range(0, items, step):
         status = lib.pool2d_run(call, begin, min(begin + step, items), *addresses)
         if status == lib.STATUS_BAD_OFFSET:
             raise ValueError(f"{function}: offsets must name cells of their windows inside the input, and one does not")
         _check_status(status, function, geometry)
-
-
-# ---- Special functions ----
-
-
-def erf(x: Any) -> Any:
-    """The error function of float32 or float64 numbers, elementwise; the result has the layout of ``x``."""
-    array = np.asarray(x)
-    if array.dtype not in (np.float32, np.float64):
-        raise TypeError(f"erf: x must be float32 or float64, got {array.dtype}")
-    result = array.astype(array.dtype.newbyteorder("="), order="K")
-    dense = result.ravel(order="K")  # a view: a fresh copy in order K has no gaps
-    compute, c_type = (lib.erf_float32, "float[]") if dense.itemsize == 4 else (lib.erf_float64, "double[]")
-    for begin in range(0, dense.size, _ERF_PER_CALL):
-        part = dense[begin : begin + _ERF_PER_CALL]
-        compute(ffi.from_buffer(c_type, part), part.size)
-    return result

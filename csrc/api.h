@@ -20,14 +20,14 @@ enum conv2d_map { CONV2D, CONV2D_INPUT, CONV2D_WEIGHT };
 
 enum status { STATUS_OK, STATUS_OVERFLOW, STATUS_BAD_ARGUMENT, STATUS_NO_ALGORITHM, STATUS_BAD_OFFSET };
 
-/* How one map of one geometry is computed: a list of stages, each a loop over independent items. The stages run in order
- * on one workspace; the items of a stage run in any order, in one call or several. Which items there are never depends on
- * the number of threads, hence neither does any bit of the result. */
+/* How one map of one geometry is computed: a list of stages, each a loop over independent items. The stages run in
+ * order on one workspace; the items of a stage run in any order, in one call or several. Which items there are never
+ * depends on the number of threads, hence neither does any bit of the result. */
 struct conv2d_plan {
     struct conv2d_geometry geometry;
     int32_t map, element_size, isa, threads, algorithm, stages;
     int64_t items[4];
-    double nanoseconds[4]; /* a rough estimate of each stage's work on one thread */
+    double nanoseconds[4];  /* a rough estimate of each stage's work on one thread */
     int64_t workspace_size; /* bytes */
 };
 
@@ -39,7 +39,8 @@ int32_t isa_supported(int32_t isa);
 
 int32_t conv2d_algorithm_count(void);
 const char *conv2d_algorithm_name(int32_t algorithm);
-/* Fills `plan` with the first algorithm that accepts the problem, or the first of the given name if `algorithm` is not NULL. */
+/* Fills `plan` with the first algorithm that accepts the problem, or the first of the given name if `algorithm` is not
+ * NULL. */
 int32_t conv2d_plan(struct conv2d_plan *plan, const struct conv2d_geometry *geometry, int32_t map, int32_t element_size,
                     int32_t isa, int32_t threads, const char *algorithm);
 /* Runs items begin..end of one stage. The map says which of x, weight and y is the result; bias may be NULL. */
@@ -47,8 +48,9 @@ int32_t conv2d_run(const struct conv2d_plan *plan, int32_t stage, int64_t begin,
                    const void *bias, void *y, void *workspace);
 
 /* Pooling runs over items, begin..end in one call: rows of results for what is computed window by window, images times
- * blocks of channels for what adds to the windows' cells. `offsets` are positions in the window, row-major over the kernel's
- * cells, as unsigned integers of `offset_size` bytes; a position outside the window or the input is STATUS_BAD_OFFSET. */
+ * blocks of channels for what adds to the windows' cells. `offsets` are positions in the window, row-major over the
+ * kernel's cells, as unsigned integers of `offset_size` bytes; a position outside the window or the input is
+ * STATUS_BAD_OFFSET. */
 enum pool2d_map { MAX_POOL2D, MAX_GATHER2D, MAX_SCATTER2D, AVG_POOL2D, AVG_POOL2D_ADJOINT };
 
 struct pool2d_call {

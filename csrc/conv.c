@@ -39,7 +39,8 @@ static int32_t check(const struct conv2d_geometry *g) {
         int64_t reach;
         if (g->kernel[axis] < 1 || g->stride[axis] < 1 || g->dilation[axis] < 1)
             return STATUS_BAD_ARGUMENT;
-        if (g->stride[axis] >= limit || g->dilation[axis] >= limit || g->padding[axis] >= limit || g->padding[axis] <= -limit)
+        if (g->stride[axis] >= limit || g->dilation[axis] >= limit || g->padding[axis] >= limit ||
+            g->padding[axis] <= -limit)
             return STATUS_OVERFLOW;
         if (__builtin_mul_overflow(g->output[axis], g->stride[axis], &reach) || reach > INT64_C(1) << 61 ||
             __builtin_mul_overflow(g->kernel[axis], g->dilation[axis], &reach) || reach > INT64_C(1) << 61)
@@ -87,15 +88,16 @@ int32_t conv2d_run(const struct conv2d_plan *plan, int32_t stage, int64_t begin,
     if (stage < 0 || stage >= plan->stages || begin < 0 || end > plan->items[stage])
         return STATUS_BAD_ARGUMENT;
     struct stage_context context = {
-        .job = {
-            .plan = plan,
-            .kernels = kernels_for(plan->isa, plan->element_size),
-            .x = x,
-            .weight = weight,
-            .y = y,
-            .bias = bias,
-            .workspace = (char *)round_up((intptr_t)workspace, 64),
-        },
+        .job =
+            {
+                .plan = plan,
+                .kernels = kernels_for(plan->isa, plan->element_size),
+                .x = x,
+                .weight = weight,
+                .y = y,
+                .bias = bias,
+                .workspace = (char *)round_up((intptr_t)workspace, 64),
+            },
         .stage = stage,
     };
     /* Waking threads for less than this takes longer than it saves. */

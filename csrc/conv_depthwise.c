@@ -1,8 +1,9 @@
-/* Depthwise convolution, where every input channel is a group of its own: no reduction over channels, so channels are the lanes.
+/* Depthwise convolution, where every input channel is a group of its own: no reduction over channels, so channels are
+ * the lanes.
  *
- * The indirection table and its walks are those of the direct algorithm (sources.h). With several output channels for each input channel
- * (a multiplier), output channel c * multiplier + m is seen as channel c of plane m: planes of the output live in the
- * workspace, and splitting the output into planes or merging them is a stage before or after. */
+ * The indirection table and its walks are those of the direct algorithm (sources.h). With several output channels for
+ * each input channel (a multiplier), output channel c * multiplier + m is seen as channel c of plane m: planes of the
+ * output live in the workspace, and splitting the output into planes or merging them is a stage before or after. */
 #include <string.h>
 #include "sources.h"
 
@@ -15,12 +16,12 @@ enum {
 
 struct layout {
     int64_t channels, multiplier, taps, phases[2];
-    int64_t pixels;                            /* of all planes' one plane: output pixels */
-    int64_t block, blocks;                     /* pixels in a block, blocks (of the largest phase) */
-    int64_t chunks, chunk_blocks;              /* weight gradient: chunks of pixels, blocks in a chunk */
-    int64_t row;                               /* bytes of one value for each channel */
-    int64_t weights, planes;                   /* bytes of the workspace's parts: weights and initial values, or partial sums; planes */
-    int64_t zeros, sources, results, scratch;  /* bytes of a thread's scratch: its parts, and all */
+    int64_t pixels;               /* of all planes' one plane: output pixels */
+    int64_t block, blocks;        /* pixels in a block, blocks (of the largest phase) */
+    int64_t chunks, chunk_blocks; /* weight gradient: chunks of pixels, blocks in a chunk */
+    int64_t row;                  /* bytes of one value for each channel */
+    int64_t weights, planes; /* bytes of the workspace's parts: weights and initial values, or partial sums; planes */
+    int64_t zeros, sources, results, scratch; /* bytes of a thread's scratch: its parts, and all */
 };
 
 static struct layout layout_of(const struct conv2d_plan *plan) {
@@ -126,8 +127,8 @@ static void pack(const struct conv2d_job *job, int64_t m, int32_t thread) {
         char *to = initial + (1 + taps_before(g, &walk)) * l.row;
         for (int64_t u = 0; u < walk.axis[0].taps; u++)
             for (int64_t v = 0; v < walk.axis[1].taps; v++) {
-                int64_t tap = (walk.axis[0].first_tap + u * walk.axis[0].tap_step) * g->kernel[1] + walk.axis[1].first_tap +
-                              v * walk.axis[1].tap_step;
+                int64_t tap = (walk.axis[0].first_tap + u * walk.axis[0].tap_step) * g->kernel[1] +
+                              walk.axis[1].first_tap + v * walk.axis[1].tap_step;
                 for (int64_t c = 0; c < l.channels; c++, to += size)
                     copy_element(size, job->weight + ((c * l.multiplier + m) * l.taps + tap) * size, to);
             }

@@ -1,9 +1,10 @@
 /* Convolution and its input gradient by the indirect matrix product: one driver, two walks (sources.h).
  *
- * Rows of the product are pixels of the result, columns its channels, and the reduction runs over taps and source channels.
- * Stage 0 packs the weights into panels, each led by its columns' initial values (the bias). In stage 1 an item is a block of
- * pixels of one phase times a range of panels: it builds the block's indirection table once and multiplies panel by panel,
- * chunk by chunk, so that a chunk of weights is read from the second-level cache and the block's sources stay close. */
+ * Rows of the product are pixels of the result, columns its channels, and the reduction runs over taps and source
+ * channels. Stage 0 packs the weights into panels, each led by its columns' initial values (the bias). In stage 1 an
+ * item is a block of pixels of one phase times a range of panels: it builds the block's indirection table once and
+ * multiplies panel by panel, chunk by chunk, so that a chunk of weights is read from the second-level cache and the
+ * block's sources stay close. */
 #include <string.h>
 #include "panel.h"
 #include "sources.h"
@@ -24,10 +25,10 @@ struct layout {
     int64_t taps, phases[2]; /* of the kernel; of the walk */
     int64_t phase_taps;      /* of the phase that has most */
     bool patches;
-    int64_t block, blocks;                      /* pixels in a block, blocks of the largest phase */
-    int64_t splits, units;                      /* ranges of panels, panels in a range */
-    int64_t zeros, sources, results, scratch;   /* bytes of a thread's scratch: its first three parts, and all */
-    int64_t packed;                             /* bytes of all panels */
+    int64_t block, blocks;                    /* pixels in a block, blocks of the largest phase */
+    int64_t splits, units;                    /* ranges of panels, panels in a range */
+    int64_t zeros, sources, results, scratch; /* bytes of a thread's scratch: its first three parts, and all */
+    int64_t packed;                           /* bytes of all panels */
 };
 
 static struct walk walk_of(const struct conv2d_plan *plan, int64_t phase_row, int64_t phase_column) {
@@ -78,7 +79,8 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     l.zeros = cache_lines(l.source_channels * size);
     l.sources = cache_lines(l.phase_taps * l.block * (int64_t)sizeof(void *));
     l.results = cache_lines(l.block * (int64_t)sizeof(void *));
-    l.scratch = l.zeros + l.sources + l.results + (l.patches ? cache_lines(l.block * l.phase_taps * l.depth * size) : 0);
+    l.scratch =
+        l.zeros + l.sources + l.results + (l.patches ? cache_lines(l.block * l.phase_taps * l.depth * size) : 0);
     return l;
 }
 
@@ -94,7 +96,8 @@ static void pack_unit(const struct conv2d_job *job, const struct layout *l, int6
     if (begin == 0) {
         memset(packed, 0, (size_t)(unit.width * size));
         if (job->bias)
-            memcpy(packed, job->bias + (unit.group * l->panels.columns + unit.column) * size, (size_t)(unit.columns * size));
+            memcpy(packed, job->bias + (unit.group * l->panels.columns + unit.column) * size,
+                   (size_t)(unit.columns * size));
     }
     packed += unit.width * size;
 

@@ -1,20 +1,20 @@
 /* The weight gradient by the indirect matrix product, with the reduction over pixels.
  *
- * Rows of the product are input channels (for each tap), columns are output channels, and every output pixel contributes the
- * outer product of a source pixel and the gradient's pixel. In stage 0 an item is a range of panels times a fixed chunk of the pixels;
- * it walks the chunk in blocks, copies the gradient's columns of a block side by side, and adds each block's sum, formed in registers,
- * to its partial result: short sums of sums lose fewer digits than one long sum. Stage 1 adds the chunks' partial results in
- * order and writes them as OIHW. */
+ * Rows of the product are input channels (for each tap), columns are output channels, and every output pixel
+ * contributes the outer product of a source pixel and the gradient's pixel. In stage 0 an item is a range of panels
+ * times a fixed chunk of the pixels; it walks the chunk in blocks, copies the gradient's columns of a block side by
+ * side, and adds each block's sum, formed in registers, to its partial result: short sums of sums lose fewer digits
+ * than one long sum. Stage 1 adds the chunks' partial results in order and writes them as OIHW. */
 #include <string.h>
 #include "panel.h"
 #include "sources.h"
 
 enum {
-    BLOCK_PIXELS = 224,       /* pixels summed in registers */
-    TABLE_ENTRIES = 1 << 15,  /* of an indirection table, beyond which blocks get smaller */
-    PATCH_CHANNELS = 8,       /* up to this many channels, and no groups, patches are copied instead of a table */
-    ITEMS = 16,               /* wanted for balance between threads: chunks of pixels, then ranges of panels */
-    PARTIAL_BYTES = 8 << 20,  /* of all partial results, beyond which there are fewer chunks */
+    BLOCK_PIXELS = 224,      /* pixels summed in registers */
+    TABLE_ENTRIES = 1 << 15, /* of an indirection table, beyond which blocks get smaller */
+    PATCH_CHANNELS = 8,      /* up to this many channels, and no groups, patches are copied instead of a table */
+    ITEMS = 16,              /* wanted for balance between threads: chunks of pixels, then ranges of panels */
+    PARTIAL_BYTES = 8 << 20, /* of all partial results, beyond which there are fewer chunks */
 };
 
 struct layout {
@@ -22,10 +22,10 @@ struct layout {
     int64_t rows, taps; /* input channels of a group; taps of the kernel */
     bool patches;
     int64_t pixels, block;
-    int64_t splits, units;                    /* ranges of panels, panels in a range */
-    int64_t chunks, blocks;                   /* chunks of pixels, blocks in a chunk */
-    int64_t partial;                          /* bytes of one chunk's result */
-    int64_t zeros, sources, copied, scratch;  /* bytes of a thread's scratch: its first three parts, and all */
+    int64_t splits, units;                   /* ranges of panels, panels in a range */
+    int64_t chunks, blocks;                  /* chunks of pixels, blocks in a chunk */
+    int64_t partial;                         /* bytes of one chunk's result */
+    int64_t zeros, sources, copied, scratch; /* bytes of a thread's scratch: its first three parts, and all */
 };
 
 static struct layout layout_of(const struct conv2d_plan *plan, const struct kernels *kernels) {
@@ -71,7 +71,8 @@ static bool plan_direct_weight(struct conv2d_plan *plan, const struct kernels *k
 }
 
 /* `columns` values of each pixel, side by side and padded to `width`. */
-static void copy_columns(const char *from, int64_t pixel_size, int64_t pixels, int64_t columns_size, int64_t width_size, char *to) {
+static void copy_columns(const char *from, int64_t pixel_size, int64_t pixels, int64_t columns_size, int64_t width_size,
+                         char *to) {
     for (int64_t pixel = 0; pixel < pixels; pixel++, from += pixel_size, to += width_size) {
         memcpy(to, from, (size_t)columns_size);
         memset(to + columns_size, 0, (size_t)(width_size - columns_size));

@@ -1,4 +1,5 @@
-/* The instruction sets that this build has kernels for, best first. Python chooses among those the processor supports. */
+/* The instruction sets that this build has kernels for, best first. Python chooses among those the processor supports.
+ */
 #include "internal.h"
 
 #if defined(__x86_64__)

@@ -5,9 +5,9 @@
 #include <stdbool.h>
 #include "api.h"
 
-/* Rows are output pixels. For each tap and row, sources[tap * pitch + row] points at a pixel's channels (or at zeros), of
- * which `depth` are read from `first` on; `panel` is [tap][channel][columns rounded up to whole vectors]. Row r of the
- * product goes to results[r], from element `column` on; it starts from `initial` (one value a column), or from what
+/* Rows are output pixels. For each tap and row, sources[tap * pitch + row] points at a pixel's channels (or at zeros),
+ * of which `depth` are read from `first` on; `panel` is [tap][channel][columns rounded up to whole vectors]. Row r of
+ * the product goes to results[r], from element `column` on; it starts from `initial` (one value a column), or from what
  * the result holds when `initial` is NULL. */
 struct gemm {
     int64_t rows, columns, taps, depth, first, column, pitch;
@@ -25,8 +25,8 @@ struct gemm_over_pixels {
     void *result;
 };
 
-/* Channel by channel: results[row][c] = initial[c] + sum over taps of sources[tap * pitch + row][c] * panel[tap][c], a row of
- * panel being `channels` long. Without `initial` the sum is added to what the result holds. */
+/* Channel by channel: results[row][c] = initial[c] + sum over taps of sources[tap * pitch + row][c] * panel[tap][c], a
+ * row of panel being `channels` long. Without `initial` the sum is added to what the result holds. */
 struct depthwise {
     int64_t rows, channels, taps, pitch;
     const void *const *sources;
@@ -34,8 +34,8 @@ struct depthwise {
     void *const *results;
 };
 
-/* result[tap][c] += sum over pixels of sources[tap * pitch + pixel][c] * gradient[pixel][c], a row of result and gradient being
- * `channels` long. */
+/* result[tap][c] += sum over pixels of sources[tap * pitch + pixel][c] * gradient[pixel][c], a row of result and
+ * gradient being `channels` long. */
 struct depthwise_over_pixels {
     int64_t pixels, channels, taps, pitch;
     const void *const *sources;
@@ -43,14 +43,14 @@ struct depthwise_over_pixels {
     void *result;
 };
 
-/* The cells of one pooling window that lie inside the input: a grid of pixels, each with the position it has in the window.
- * Of each pixel the channels of one block take part. */
+/* The cells of one pooling window that lie inside the input: a grid of pixels, each with the position it has in the
+ * window. Of each pixel the channels of one block take part. */
 struct window {
-    char *corner;              /* the block's first channel in the first cell */
-    int64_t rows, columns;     /* of cells */
-    int64_t row_step, column_step; /* bytes between cells */
+    char *corner;                    /* the block's first channel in the first cell */
+    int64_t rows, columns;           /* of cells */
+    int64_t row_step, column_step;   /* bytes between cells */
     int32_t offset, offset_row_step; /* position of the first cell, positions between rows */
-    int64_t channels;          /* in the block, at most POOL_CHANNELS */
+    int64_t channels;                /* in the block, at most POOL_CHANNELS */
 };
 enum { POOL_CHANNELS = 64 };
 

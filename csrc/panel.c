@@ -1,4 +1,5 @@
-/* Panels (panel.h) for both element types. Moving values needs no arithmetic, so elements move as integers of their size. */
+/* Panels (panel.h) for both element types. Moving values needs no arithmetic, so elements move as integers of their
+ * size. */
 #include "panel.h"
 
 #define T uint32_t
@@ -11,7 +12,8 @@
 #define NAME(x) x##_64
 #include "panel.inc"
 
-void pack_panel(const struct panel *panel, int32_t element_size, const void *weight, int64_t begin, int64_t end, void *packed) {
+void pack_panel(const struct panel *panel, int32_t element_size, const void *weight, int64_t begin, int64_t end,
+                void *packed) {
     if (element_size == 4)
         pack_32(panel, weight, begin, end, packed);
     else

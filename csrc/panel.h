@@ -1,22 +1,24 @@
 /* Panels: weights in the order in which the micro-kernel reads them.
  *
- * The columns of a group (the channels of the result) are cut into panels of two vectors; the last may be one vector wide and
- * is padded with zeros. A panel is [chunk][tap][channel][column]: the channels of the reduction come in chunks that are small
- * enough for a panel's chunk to stay in the second-level cache while a block of pixels passes. */
+ * The columns of a group (the channels of the result) are cut into panels of two vectors; the last may be one vector
+ * wide and is padded with zeros. A panel is [chunk][tap][channel][column]: the channels of the reduction come in chunks
+ * that are small enough for a panel's chunk to stay in the second-level cache while a block of pixels passes. */
 #pragma once
 #include "internal.h"
 
-/* A view of OIHW weights as one panel. Taps form a grid (one phase of a strided input gradient has a part of the taps). */
+/* A view of OIHW weights as one panel. Taps form a grid (one phase of a strided input gradient has a part of the taps).
+ */
 struct panel {
-    int64_t columns, width;        /* real columns, and with padding */
-    int64_t depth, chunk;          /* channels, and channels in a chunk */
-    int64_t taps[2];               /* the grid */
-    int64_t origin;                /* the weight at column 0, channel 0, first tap */
+    int64_t columns, width; /* real columns, and with padding */
+    int64_t depth, chunk;   /* channels, and channels in a chunk */
+    int64_t taps[2];        /* the grid */
+    int64_t origin;         /* the weight at column 0, channel 0, first tap */
     int64_t column_step, channel_step, tap_step[2];
 };
 
 /* Packs channels begin..end of a panel. */
-void pack_panel(const struct panel *panel, int32_t element_size, const void *weight, int64_t begin, int64_t end, void *packed);
+void pack_panel(const struct panel *panel, int32_t element_size, const void *weight, int64_t begin, int64_t end,
+                void *packed);
 /* The inverse, for all channels of a panel; its padding is ignored. */
 void unpack_panel(const struct panel *panel, int32_t element_size, const void *packed, void *weight);
 

@@ -1,8 +1,8 @@
 /* Max pooling with its gather and scatter, average pooling with its adjoint: loops over windows around pool.inc.
  *
- * What is computed window by window (max, gather, average) has a row of windows of one image as item. What adds to the cells
- * of overlapping windows (scatter, the average's adjoint) has a block of channels of one image as item, so that every cell is
- * added to by one item, in the order of the windows. */
+ * What is computed window by window (max, gather, average) has a row of windows of one image as item. What adds to the
+ * cells of overlapping windows (scatter, the average's adjoint) has a block of channels of one image as item, so that
+ * every cell is added to by one item, in the order of the windows. */
 #include <stdatomic.h>
 #include <string.h>
 #include "internal.h"
@@ -31,7 +31,8 @@ static void clip(const struct pool2d_geometry *g, int axis, int64_t index, int64
 }
 
 /* The channels from `channel` on of window (row, column) of an image. */
-static struct window window_at(const struct pool_job *job, int64_t image, int64_t row, int64_t column, int64_t channel) {
+static struct window window_at(const struct pool_job *job, int64_t image, int64_t row, int64_t column,
+                               int64_t channel) {
     const struct pool2d_geometry *g = &job->call->geometry;
     int64_t top, bottom, left, right;
     clip(g, 0, row, &top, &bottom);
@@ -72,7 +73,9 @@ static double divisor_at(const struct pool2d_call *call, int64_t row, int64_t co
 
 static void load_offsets(const char *from, int32_t size, int64_t count, int32_t *offsets) {
     for (int64_t i = 0; i < count; i++) {
-        uint32_t offset = size == 1 ? ((const uint8_t *)from)[i] : size == 2 ? ((const uint16_t *)from)[i] : ((const uint32_t *)from)[i];
+        uint32_t offset = size == 1   ? ((const uint8_t *)from)[i]
+                          : size == 2 ? ((const uint16_t *)from)[i]
+                                      : ((const uint32_t *)from)[i];
         offsets[i] = offset > INT32_MAX ? -1 : (int32_t)offset;
     }
 }
@@ -139,7 +142,8 @@ static void pool_channels(const void *context, int64_t item, int32_t thread) {
     (void)thread;
     const struct pool_job *job = context;
     const struct pool2d_geometry *g = &job->call->geometry;
-    int64_t blocks = ceil_div(g->channels, POOL_CHANNELS), image = item / blocks, channel = item % blocks * POOL_CHANNELS;
+    int64_t blocks = ceil_div(g->channels, POOL_CHANNELS), image = item / blocks,
+            channel = item % blocks * POOL_CHANNELS;
     int64_t size = job->call->element_size, pixels = g->input[0] * g->input[1];
     char *cells = job->x + (image * pixels * g->channels + channel) * size;
     for (int64_t pixel = 0; pixel < pixels; pixel++, cells += g->channels * size)
@@ -149,7 +153,8 @@ static void pool_channels(const void *context, int64_t item, int32_t thread) {
             pool_window(job, image, row, column, channel);
 }
 
-/* Sizes come checked from Python; this is the second look that keeps 64-bit arithmetic and memory safe whoever calls. */
+/* Sizes come checked from Python; this is the second look that keeps 64-bit arithmetic and memory safe whoever calls.
+ */
 static int32_t check(const struct pool2d_call *call) {
     const struct pool2d_geometry *g = &call->geometry;
     int64_t elements = 8, cells = 1, results = 8;
@@ -160,8 +165,8 @@ static int32_t check(const struct pool2d_call *call) {
     results = elements;
     for (int axis = 0; axis < 2; axis++) {
         int64_t reach, limit = INT64_C(1) << 31;
-        if (g->kernel[axis] < 1 || g->stride[axis] < 1 || g->dilation[axis] < 1 || g->output[axis] < 1 || g->input[axis] < 1 ||
-            g->padding[axis] < 0)
+        if (g->kernel[axis] < 1 || g->stride[axis] < 1 || g->dilation[axis] < 1 || g->output[axis] < 1 ||
+            g->input[axis] < 1 || g->padding[axis] < 0)
             return STATUS_BAD_ARGUMENT;
         if (g->kernel[axis] >= limit || g->stride[axis] >= limit || g->dilation[axis] >= limit ||
             __builtin_mul_overflow(elements, g->input[axis], &elements) || elements > INT64_C(1) << 47 ||

@@ -31,10 +31,10 @@ int64_t input_phases(const struct conv2d_geometry *geometry, int axis) {
     return min64(geometry->stride[axis], geometry->input[axis]);
 }
 
-/* Input pixel h = phase + j * stride receives output pixel i through tap t when h = i * stride - padding + t * dilation.
- * The taps that solve this for whole i are every (stride / gcd(stride, dilation))-th, and i is then
- * j + (phase + padding - t * dilation) / stride. Taps are stored by the first tap of their phase, and walked from the last to
- * the first, so that sources ascend. */
+/* Input pixel h = phase + j * stride receives output pixel i through tap t when h = i * stride - padding + t *
+ * dilation. The taps that solve this for whole i are every (stride / gcd(stride, dilation))-th, and i is then j +
+ * (phase + padding - t * dilation) / stride. Taps are stored by the first tap of their phase, and walked from the last
+ * to the first, so that sources ascend. */
 struct axis walk_input(const struct conv2d_geometry *geometry, int axis, int64_t phase) {
     int64_t stride = geometry->stride[axis], dilation = geometry->dilation[axis], kernel = geometry->kernel[axis];
     int64_t common = greatest_common_divisor(stride, dilation);
@@ -96,8 +96,9 @@ void fill_sources(const struct walk *walk, int64_t first, int64_t count, const c
             int64_t line = (at.image * vertical->source_size + row) * horizontal->source_size;
             int64_t column = left;
             for (int64_t v = 0; v < horizontal->taps; v++, column += horizontal->offset_step, entry += pitch)
-                *entry = inside && column >= 0 && column < horizontal->source_size ? source + (line + column) * pixel_size
-                                                                                    : zeros;
+                *entry = inside && column >= 0 && column < horizontal->source_size
+                             ? source + (line + column) * pixel_size
+                             : zeros;
         }
     }
 }
@@ -122,8 +123,8 @@ static void taps_inside(const struct axis *axis, int64_t start, int64_t *begin, 
     *end = max64(min64(start < axis->source_size ? ceil_div(axis->source_size - start, step) : 0, axis->taps), *begin);
 }
 
-void copy_patches(const struct walk *walk, int64_t first, int64_t count, const char *source, int64_t pixel_size, char *copies,
-                  const void **patches) {
+void copy_patches(const struct walk *walk, int64_t first, int64_t count, const char *source, int64_t pixel_size,
+                  char *copies, const void **patches) {
     const struct axis *vertical = &walk->axis[0], *horizontal = &walk->axis[1];
     if (count < 1)
         return;
@@ -141,14 +142,17 @@ void copy_patches(const struct walk *walk, int64_t first, int64_t count, const c
                 continue;
             }
             const char *line = source + ((at.image * vertical->source_size + row + u * vertical->offset_step) *
-                                             horizontal->source_size + column) * pixel_size;
+                                             horizontal->source_size +
+                                         column) *
+                                            pixel_size;
             if (left > 0)
                 memset(copies, 0, (size_t)(left * pixel_size));
             if (horizontal->offset_step == 1)
                 memcpy(copies + left * pixel_size, line + left * pixel_size, (size_t)((right - left) * pixel_size));
             else
                 for (int64_t v = left; v < right; v++)
-                    memcpy(copies + v * pixel_size, line + v * horizontal->offset_step * pixel_size, (size_t)pixel_size);
+                    memcpy(copies + v * pixel_size, line + v * horizontal->offset_step * pixel_size,
+                           (size_t)pixel_size);
             if (right < horizontal->taps)
                 memset(copies + right * pixel_size, 0, (size_t)((horizontal->taps - right) * pixel_size));
         }

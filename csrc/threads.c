@@ -2,8 +2,8 @@
  *
  * Not OpenMP: its usual runtime hangs a child that was forked after a parallel region, exits the process when a thread
  * cannot be created, and spins on cores that other libraries need. Here workers start on first use, spin briefly and
- * then sleep, a forked child begins with an empty pool, and when threads cannot be had the loop runs on those there are.
- * Items are handed out one by one; which thread computes an item never changes what it computes. */
+ * then sleep, a forked child begins with an empty pool, and when threads cannot be had the loop runs on those there
+ * are. Items are handed out one by one; which thread computes an item never changes what it computes. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <signal.h>
@@ -16,10 +16,10 @@ static struct {
     pthread_mutex_t busy;  /* held by the caller whose loop the pool runs */
     pthread_mutex_t mutex; /* guards what follows, except the atomics */
     pthread_cond_t wake, done;
-    int32_t workers; /* threads started */
-    int32_t wanted;  /* workers that may still join the current loop */
-    int32_t joined;  /* workers that have joined it, which numbers them */
-    atomic_int active; /* workers inside it */
+    int32_t workers;                 /* threads started */
+    int32_t wanted;                  /* workers that may still join the current loop */
+    int32_t joined;                  /* workers that have joined it, which numbers them */
+    atomic_int active;               /* workers inside it */
     atomic_uint_fast64_t generation; /* counts loops */
     atomic_int_fast64_t next;
     int64_t end;

@@ -15,9 +15,7 @@
 #define NAME(x) x##_f64
 #include "ukernel.inc"
 
-static bool supported(void) {
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-}
+static bool supported(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
 const struct kernel_set kernel_set_avx2 = {"avx2", supported, kernels_f32, kernels_f64};
 

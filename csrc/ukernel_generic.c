@@ -14,9 +14,6 @@
 #define NAME(x) x##_f64
 #include "ukernel.inc"
 
-static bool supported(void) {
-    return true;
-}
+static bool supported(void) { return true; }
 
 const struct kernel_set kernel_set_generic = {"generic", supported, kernels_f32, kernels_f64};
-

@@ -593,5 +593,7 @@ def test_pool_threads_and_splitting_change_no_bit(monkeypatch: pytest.MonkeyPatc
     for threads in (2, 3, 4):
         kernels.set_num_threads(threads)
         assert results() == expected
+    kernels._pool_call.cache_clear()
     monkeypatch.setattr(kernels, "_NANOSECONDS_PER_CALL", 1.0)
     assert results() == expected
+    kernels._pool_call.cache_clear()
