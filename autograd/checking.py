@@ -37,6 +37,7 @@ def check_grads(
     seed: int = 0,
     step: float = 2**-13,
     rtol: float = 1e-7,
+    atol: float = 1e-14,
 ) -> None:
     """Checks all derivatives of `f(*args)` up to the given order against numeric ones.
 
@@ -50,6 +51,7 @@ def check_grads(
     step: the h above.
     rtol: the admitted difference, relative to the norm of the terms of the scalar product `<gradient, v>`, or to the
     slope if that is larger. What rounding does to the results of f is admitted besides.
+    atol: the difference that is always admitted; where the true slope is 0, the numeric one is not exactly that.
 
     Raises GradientError for a difference, ValueError if there is nothing to check, TypeError if a result of f is
     floating but not float64.
@@ -76,7 +78,7 @@ def check_grads(
             slope = _slope(function, where, values, i, direction, weights, step)
             for created, found in zip((False, True), analytic, strict=True):
                 terms = found[place] * direction
-                tolerance = noise + rtol * max(float(np.linalg.norm(terms)), abs(slope.value))
+                tolerance = atol + noise + rtol * max(float(np.linalg.norm(terms)), abs(slope.value))
                 if not abs(terms.sum() - slope.value) <= tolerance:  # so written that NaN raises
                     raise GradientError(
                         f"check_grads: {where}, argument {i} ({names[i]}), create_graph={created}\n"
