@@ -33,6 +33,7 @@ _NANOSECONDS_PER_CALL = 1e8
 _POOL_NANOSECONDS = 0.2
 _WORTH_THREADS = 5e4
 _ERF_PER_CALL = 2**22
+_ERF_PER_CALL = 2**22
 
 
 # ---- What runs: instruction set, threads, algorithm ----
@@ -485,3 +486,20 @@ def _pool(
         if status == lib.STATUS_BAD_OFFSET:
             raise ValueError(f"{function}: offsets must name cells of their windows inside the input, and one does not")
         _check_status(status, function, geometry)
+
+
+# ---- Special functions ----
+
+
+def erf(x: Any) -> Any:
+    """The error function of float32 or float64 numbers, elementwise; the result has the layout of ``x``."""
+    array = np.asarray(x)
+    if array.dtype not in (np.float32, np.float64):
+        raise TypeError(f"erf: x must be float32 or float64, got {array.dtype}")
+    result = array.astype(array.dtype.newbyteorder("="), order="K")
+    dense = result.ravel(order="K")  # a view: a fresh copy in order K has no gaps
+    compute, c_type = (lib.erf_float32, "float[]") if dense.itemsize == 4 else (lib.erf_float64, "double[]")
+    for begin in range(0, dense.size, _ERF_PER_CALL):
+        part = dense[begin : begin + _ERF_PER_CALL]
+        compute(ffi.from_buffer(c_type, part), part.size)
+    return result
