@@ -21,6 +21,8 @@ import numpy as np
 from .modes import enable_grad
 from .tensor import Tensor, gradients
 
+__all__ = ["GradientError", "check_adjoint", "check_grads"]
+
 # How much more than one rounding of its result a function may err by before its numeric slope is distrusted.
 _ROUNDINGS = 16
 
