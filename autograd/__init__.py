@@ -1,8 +1,31 @@
-"""Reverse-mode automatic differentiation on NumPy; its convolutions get their filter gradients from the chain rule."""
+"""Reverse-mode automatic differentiation on NumPy; its convolutions get their filter gradients from the chain rule.
 
-from . import numpy
-from .conv import conv2d, conv2d_composite, conv2d_input, conv2d_weight, conv_transpose2d
+The distribution is called convgrad. Another distribution, called autograd, has a package of this name, too; one
+environment can hold only one of them.
+"""
+
+import os as _os
+
+if _os.path.exists(_os.path.join(_os.path.dirname(__file__), "tracer.py")):
+    raise ImportError(
+        f"the distributions 'convgrad' and 'autograd' are both installed in {_os.path.dirname(__file__)}, and have "
+        "overwritten each other; make a new environment for convgrad, or uninstall both and install convgrad again"
+    )
+
+from . import functional, nn, numpy, optim, transforms
+from .checking import GradientError, check_adjoint, check_grads
+from .conv import conv2d_composite
+from .functional import *  # noqa: F403
 from .modes import debug, enable_grad, is_grad_enabled, no_grad
-from .pool import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, lp_pool2d, max_pool2d, max_unpool2d
-from .primitive import Primitive
+from .primitive import Primitive, primitive
 from .tensor import Tensor
+from .transforms import *  # noqa: F403
+
+# fmt: off
+__all__ = [
+    "GradientError", "Primitive", "Tensor", "check_adjoint", "check_grads", "conv2d_composite", "debug", "enable_grad",
+    "functional", "is_grad_enabled", "nn", "no_grad", "numpy", "optim", "primitive", "transforms",
+]
+# fmt: on
+__all__ += functional.__all__
+__all__ += transforms.__all__

@@ -7,16 +7,16 @@ comparison a node while sweeping. In debug mode a checksum also catches writes t
 
 from __future__ import annotations
 
+import os
 import sys
 import weakref
 import zlib
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from numpy import ndarray
 
-_PACKAGE = str(Path(__file__).parent)
+_PACKAGE = os.path.dirname(__file__)
 
 
 def caller() -> str:

@@ -1,0 +1,154 @@
+"""The command line: `python -m autograd learn` trains on real images, `python -m autograd info` says what is in use."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from . import kernels
+from .data import DataError, fashion_mnist, find_fashion_mnist
+from .learn import ACTIVATIONS, Epoch, draw, train
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command and returns the exit code: 0, or 2 after a line that says what is wrong."""
+    options = _parser().parse_args(arguments)
+    try:
+        if options.threads is not None:
+            kernels.set_num_threads(options.threads)
+        code: int = options.run(options)
+    except (DataError, ValueError, OSError) as error:
+        print(f"autograd {options.command}: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        print(f"autograd {options.command}: pip install 'convgrad[learn]' for {error.name}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print(f"\nautograd {options.command}: interrupted", file=sys.stderr)
+        return 130
+    return code
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m autograd",
+        description="Automatic differentiation that lets you see what a convolution learns.",
+        epilog="Start with: python -m autograd learn",
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    learn = commands.add_parser(
+        "learn",
+        help="train a small convolutional network on real images and draw what its filters became",
+        description="Trains a small convolutional network on images of clothes (Fashion-MNIST, 28 x 28 pixels, ten "
+        "kinds), which come with the package. Prints the accuracy on images that it was not trained on, and ends with "
+        "a picture: every filter of the first layer as it was, what its gradients added, and what it became.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    learn.add_argument(
+        "--data",
+        choices=("embedded", "full"),
+        default="embedded",
+        help="the 6,000 images in the package, or all 70,000: from $AUTOGRAD_DATA, this machine, or a 30 MB download",
+    )
+    learn.add_argument("--epochs", type=_positive, default=20, help="how often to go through all training images")
+    learn.add_argument("--batch-size", type=_positive, default=32, help="images per step")
+    learn.add_argument("--learning-rate", type=float, default=0.06, help="of the first epoch; it falls to almost 0")
+    learn.add_argument("--activation", choices=tuple(ACTIVATIONS), default="relu", help="between the layers")
+    learn.add_argument("--seed", type=int, default=0, help="fixes the first weights and the order of the images")
+    learn.add_argument("--out", type=Path, default=Path("learned/filters.png"), help="where to write the picture")
+    learn.set_defaults(run=_learn)
+
+    info = commands.add_parser("info", help="show versions, instruction set, threads, and where data was found")
+    info.set_defaults(run=_info)
+    for command in (learn, info):
+        command.add_argument("--threads", type=_positive, default=None, help="threads for convolution and pooling")
+    return parser
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"must be a positive integer, got {text!r}")
+    return int(text)
+
+
+def _learn(options: argparse.Namespace) -> int:
+    import matplotlib.figure  # noqa: F401 (found missing before the training, not after it)
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    if not 0 < options.learning_rate < float("inf"):
+        raise ValueError(f"--learning-rate must be positive, got {options.learning_rate}")
+    console = Console()
+    data = fashion_mnist(full=options.data == "full")
+    console.print(f"{len(data.train_images):,} training and {len(data.test_images):,} held-out images: {data.source}")
+    steps = -(-len(data.train_images) // options.batch_size) * options.epochs
+    start = time.perf_counter()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console, transient=True) as progress:
+        bar = progress.add_task("training", total=steps)
+
+        def on_step(epoch: int, loss: float) -> None:
+            progress.update(bar, advance=1, description=f"epoch {epoch + 1:2}/{options.epochs}  loss {loss:.3f}")
+
+        def on_epoch(epoch: int, result: Epoch) -> None:
+            progress.console.print(
+                f"epoch {epoch + 1:2}/{options.epochs}  training loss {result.loss:.3f}  "
+                f"held-out accuracy {result.accuracy:.1%}  {result.seconds:.1f} s",
+                highlight=False,
+            )
+
+        learned = train(
+            data,
+            options.activation,
+            options.epochs,
+            options.batch_size,
+            options.learning_rate,
+            options.seed,
+            on_step,
+            on_epoch,
+        )
+    draw(learned, options.out)
+    console.print(
+        f"\n{time.perf_counter() - start:.0f} s in all. Held-out accuracy: {learned.epochs[-1].accuracy:.1%}.\n"
+        f"Every weight is what it was, plus the sum over {steps:,} steps of -rate x gradient, to within "
+        f"{learned.discrepancy():.1e}: rounding.\n"
+        f"The filters, what their gradients added to them, and what they became: {options.out}",
+        highlight=False,
+    )
+    return 0
+
+
+def _info(options: argparse.Namespace) -> int:
+    lines = {
+        "convgrad": _version("convgrad"),
+        "Python": f"{platform.python_version()} ({platform.machine()}, {platform.system()})",
+        "NumPy": np.__version__,
+        "instruction set": f"{kernels.isa()} (of {', '.join(kernels.supported_isas())}; AUTOGRAD_ISA caps it)",
+        "threads": f"{kernels.get_num_threads()} of {os.cpu_count()} processors (AUTOGRAD_NUM_THREADS sets it)",
+    }
+    for package in ("matplotlib", "rich", "pooch"):
+        lines[package] = _version(package)
+    lines |= {f"data: {place}": status for place, status in find_fashion_mnist()}
+    width = max(map(len, lines))
+    for name, value in lines.items():
+        print(f"{name:{width}}  {value}")
+    return 0
+
+
+def _version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
