@@ -116,45 +116,49 @@ void fill_results(const struct walk *walk, int64_t first, int64_t count, char *r
     }
 }
 
+/* How many steps it takes to cover a distance; most steps are 1, and division is slow. */
+static inline int64_t steps_over(int64_t distance, int64_t step) {
+    return step == 1 ? distance : ceil_div(distance, step);
+}
+
 /* The taps t of an axis with 0 <= start + t * step < size are begin..end. */
-static void taps_inside(const struct axis *axis, int64_t start, int64_t *begin, int64_t *end) {
-    int64_t step = axis->offset_step;
-    *begin = min64(start < 0 ? ceil_div(-start, step) : 0, axis->taps);
-    *end = max64(min64(start < axis->source_size ? ceil_div(axis->source_size - start, step) : 0, axis->taps), *begin);
+static inline void taps_inside(const struct axis *axis, int64_t start, int64_t *begin, int64_t *end) {
+    int64_t size = axis->source_size;
+    *begin = start < 0 ? min64(steps_over(-start, axis->offset_step), axis->taps) : 0;
+    *end = start < size ? max64(min64(steps_over(size - start, axis->offset_step), axis->taps), *begin) : *begin;
 }
 
 void copy_patches(const struct walk *walk, int64_t first, int64_t count, const char *source, int64_t pixel_size,
                   char *copies, const void **patches) {
-    const struct axis *vertical = &walk->axis[0], *horizontal = &walk->axis[1];
+    /* By value: the compiler must assume that writing through a char pointer changes what other pointers show. */
+    const struct axis vertical = walk->axis[0], horizontal = walk->axis[1];
+    int64_t line_size = horizontal.source_size * pixel_size, copy_size = horizontal.taps * pixel_size;
     if (count < 1)
         return;
     struct position at = locate(walk, first);
     for (int64_t pixel = 0; pixel < count; pixel++, advance(walk, &at)) {
         patches[pixel] = copies;
-        int64_t row = at.row * vertical->source_step + vertical->offset;
-        int64_t column = at.column * horizontal->source_step + horizontal->offset;
+        int64_t row = at.row * vertical.source_step + vertical.offset;
+        int64_t column = at.column * horizontal.source_step + horizontal.offset;
         int64_t top, bottom, left, right;
-        taps_inside(vertical, row, &top, &bottom);
-        taps_inside(horizontal, column, &left, &right);
-        for (int64_t u = 0; u < vertical->taps; u++, copies += horizontal->taps * pixel_size) {
+        taps_inside(&vertical, row, &top, &bottom);
+        taps_inside(&horizontal, column, &left, &right);
+        const char *image = source + at.image * vertical.source_size * line_size + column * pixel_size;
+        for (int64_t u = 0; u < vertical.taps; u++, copies += copy_size) {
             if (u < top || u >= bottom || left == right) {
-                memset(copies, 0, (size_t)(horizontal->taps * pixel_size));
+                memset(copies, 0, (size_t)copy_size);
                 continue;
             }
-            const char *line = source + ((at.image * vertical->source_size + row + u * vertical->offset_step) *
-                                             horizontal->source_size +
-                                         column) *
-                                            pixel_size;
+            const char *line = image + (row + u * vertical.offset_step) * line_size;
             if (left > 0)
                 memset(copies, 0, (size_t)(left * pixel_size));
-            if (horizontal->offset_step == 1)
+            if (horizontal.offset_step == 1)
                 memcpy(copies + left * pixel_size, line + left * pixel_size, (size_t)((right - left) * pixel_size));
             else
                 for (int64_t v = left; v < right; v++)
-                    memcpy(copies + v * pixel_size, line + v * horizontal->offset_step * pixel_size,
-                           (size_t)pixel_size);
-            if (right < horizontal->taps)
-                memset(copies + right * pixel_size, 0, (size_t)((horizontal->taps - right) * pixel_size));
+                    memcpy(copies + v * pixel_size, line + v * horizontal.offset_step * pixel_size, (size_t)pixel_size);
+            if (right < horizontal.taps)
+                memset(copies + right * pixel_size, 0, (size_t)(copy_size - right * pixel_size));
         }
     }
 }
