@@ -19,7 +19,6 @@ from typing import Any
 from . import numpy as np
 from .arguments import choice, flag, generator, integer, number
 from .conv import conv2d, conv2d_input, conv2d_weight, conv_transpose2d
-from .modes import no_grad
 from .pool import adaptive_avg_pool2d, adaptive_max_pool2d, avg_pool2d, lp_pool2d, max_pool2d, max_unpool2d
 from .special import erf
 from .tensor import Tensor
@@ -244,11 +243,10 @@ def batch_norm(
         mean = np.mean(_mean_of_images(x), axis=0)
         centred = x - np.reshape(mean, along)
         var = np.mean(_mean_of_images(centred * centred), axis=0)
-        with no_grad():
-            if running_mean is not None:
-                running_mean += (_raw(mean) - _raw(running_mean)) * momentum
-            if running_var is not None:
-                running_var += (_raw(var) * (count / (count - 1)) - _raw(running_var)) * momentum
+        if running_mean is not None:
+            running_mean += (_raw(mean) - _raw(running_mean)) * momentum
+        if running_var is not None:
+            running_var += (_raw(var) * (count / (count - 1)) - _raw(running_var)) * momentum
     elif running_mean is None or running_var is None:
         raise ValueError("batch_norm: running_mean and running_var must be given when not training")
     else:

@@ -516,6 +516,7 @@ def test_layers_start_as_documented_and_reproducibly():
     assert layer.weight.data.var() == pytest.approx(bound**2 / 3, rel=5 * math.sqrt(0.8 / n))
     twin = nn.Conv2d(6, 50, 5, groups=2, dtype=np.float64, rng=np.random.default_rng(3))
     np.testing.assert_array_equal(layer.weight.data, twin.weight.data.astype(np.float32))
+    assert (twin.weight.data != layer.weight.data).any()
     assert (nn.Conv2d(6, 50, 5, groups=2).weight.data != nn.Conv2d(6, 50, 5, groups=2).weight.data).any()
     assert nn.Linear(0, 2, rng=0).bias.tolist() == [0, 0]
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from autograd import Tensor, optim
+from autograd import Tensor, no_grad, optim
 from autograd import functional as F
 from autograd.nn import Parameter
 
@@ -178,6 +178,30 @@ def test_state_dict_continues_the_trajectory_to_the_bit(case, rng):
     other.load_state_dict(state)
     stepped(opt, q, gradients[3:])  # must not reach what was saved
     np.testing.assert_array_equal(stepped(other, resumed, gradients[3:]), p.data)
+
+
+@pytest.mark.parametrize("case", ["sgd, momentum", "adam"])
+def test_what_is_remembered_is_shared_with_nobody(case, rng):
+    optimizer, _, settings = CASES[case]
+    gradients = rng.standard_normal((3, 3))
+    p, q = Parameter(np.ones(3)), Parameter(np.ones(3))
+    expected = stepped(optimizer([p], **settings), p, gradients)
+    opt = optimizer([q], **settings)
+
+    def wipe(saved):
+        for value in saved["state"][0].values():
+            if np.ndim(value):
+                value[...] = 0
+
+    for g in gradients:
+        stepped(opt, q, [g])
+        with no_grad():
+            q.grad *= 0
+        wipe(opt.state_dict())
+        saved = opt.state_dict()
+        opt.load_state_dict(saved)
+        wipe(saved)
+    np.testing.assert_array_equal(q.data, expected)
 
 
 def test_load_state_dict_changes_nothing_when_it_refuses():
