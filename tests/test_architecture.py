@@ -243,3 +243,15 @@ class TestImportingThePackage:
         command = [sys.executable, "-W", "error", "-c", "import autograd"]
         result = subprocess.run(command, capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
         assert (result.stdout, result.stderr) == ("", "")
+
+
+def test_a_clash_with_the_other_distribution_of_this_name_is_explained(tmp_path):
+    """Installed into one environment, the two overwrite each other's files: ours is then found beside theirs."""
+    (tmp_path / "autograd").mkdir()
+    (tmp_path / "autograd" / "__init__.py").write_bytes((PACKAGE / "__init__.py").read_bytes())
+    (tmp_path / "autograd" / "tracer.py").touch()
+    command = [sys.executable, "-c", "import autograd"]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode
+    assert "ImportError: the distributions 'convgrad' and 'autograd' are both installed in" in result.stderr
+    assert "environment" in result.stderr

@@ -4,9 +4,7 @@ import numpy as onp
 import pytest
 
 import autograd.numpy as np
-from autograd import Tensor, no_grad
-from autograd.checking import GradientError, check_adjoint, check_grads
-from autograd.primitive import Primitive
+from autograd import GradientError, Primitive, Tensor, check_adjoint, check_grads, no_grad
 
 
 @pytest.fixture

@@ -22,10 +22,9 @@ import numpy as onp
 import pytest
 
 import autograd.numpy as np
-from autograd import Primitive, Tensor, debug, enable_grad, is_grad_enabled, no_grad
+from autograd import Primitive, Tensor, debug, enable_grad, grad, is_grad_enabled, no_grad
 from autograd.graph import Node
 from autograd.saved import writes
-from autograd.tensor import gradients
 
 
 def leaf(data, dtype=None):
@@ -176,6 +175,15 @@ class TestRecording:
         assert not (leaf([1.0]) > 0).requires_grad
         assert not np.argmax(leaf([1.0])).requires_grad
         assert not leaf([1.0]).astype(int).requires_grad
+
+    @pytest.mark.parametrize("other", [1j, onp.ones(1, complex)])
+    @pytest.mark.parametrize("operation", [operator.add, operator.mul, operator.pow])
+    def test_complex_numbers_do_not_enter_through_operators(self, other, operation):
+        for x in (leaf([1.0]), Tensor([1.0])):
+            with pytest.raises(TypeError, match="complex"):
+                operation(x, other)
+            with pytest.raises(TypeError, match="complex"):
+                operation(other, x)
 
     def test_no_grad_as_context_and_decorator(self):
         x = leaf(2.0)
@@ -331,7 +339,7 @@ class TestBackward:
             with pytest.raises(RuntimeError, match="does not require a gradient"):
                 method(Tensor(2.0))
 
-    @pytest.mark.parametrize("sweep", [lambda y, x: y.backward(), lambda y, x: gradients([y], [x])])
+    @pytest.mark.parametrize("sweep", [lambda y, x: y.backward(), lambda y, x: grad([y], [x])])
     def test_a_second_sweep_needs_the_graph_retained(self, sweep):
         x = leaf(2.0)
         y = np.exp(x)
@@ -357,7 +365,7 @@ class TestBackward:
         assert y.dtype == onp.float32
         y.backward()
         assert x.grad.dtype == onp.float32
-        (g,) = gradients([(x * x * 3.0).sum()], [x], create_graph=True)
+        (g,) = grad([(x * x * 3.0).sum()], [x], create_graph=True)
         assert g.dtype == onp.float32
 
     def test_mixed_precision_gives_each_leaf_its_own(self):
@@ -402,18 +410,18 @@ class TestGrad:
         x = leaf(2.0)
         y = x * x
         z = y * 3
-        gx, gy = gradients([z], [x, y])
+        gx, gy = grad([z], [x, y])
         assert (gx.item(), gy.item(), x.grad) == (12.0, 3.0, None)
 
     def test_several_outputs_are_summed_with_their_weights(self):
         x = leaf(2.0)
-        (g,) = gradients([x * x, x * 3, x], [x], [1.0, 10.0, 100.0])
+        (g,) = grad([x * x, x * 3, x], [x], [1.0, 10.0, 100.0])
         assert g.item() == 4.0 + 30.0 + 100.0
 
     def test_the_same_output_and_the_same_input_twice(self):
         x = leaf(2.0)
         y = x * x
-        first, second = gradients([y, y], [x, x])
+        first, second = grad([y, y], [x, x])
         assert (first.item(), second.item()) == (8.0, 8.0)
 
     def test_only_what_leads_to_an_input_is_swept(self):
@@ -421,39 +429,39 @@ class TestGrad:
         called = []
         beside = w * 5
         beside.register_hook(called.append)
-        gradients([x * beside], [x])
+        grad([x * beside], [x])
         assert not called
 
     def test_an_unused_input_is_refused_or_none(self):
         x, unused = leaf(2.0), leaf(3.0)
         with pytest.raises(ValueError, match=r"no output depends on input 1, leaf.*allow_unused"):
-            gradients([x * 2], [x, unused])
-        assert gradients([x * 2], [unused, x], allow_unused=True)[0] is None
+            grad([x * 2], [x, unused])
+        assert grad([x * 2], [unused, x], allow_unused=True)[0] is None
 
     def test_numbers_of_outputs_and_gradients_must_agree(self):
         x = leaf(2.0)
         with pytest.raises(ValueError, match="1 outputs, but 2 gradients"):
-            gradients([x * 2], [x], [1.0, 1.0])
+            grad([x * 2], [x], [1.0, 1.0])
 
     def test_an_input_that_requires_no_gradient_is_refused(self):
         with pytest.raises(RuntimeError, match="grad: this tensor does not require a gradient"):
-            gradients([leaf(2.0) * 2], [Tensor(1.0)])
+            grad([leaf(2.0) * 2], [Tensor(1.0)])
 
     def test_derivatives_of_derivatives(self):
         x = leaf(2.0)
         y = x**6
         expected = 2.0**6
         for order in range(1, 7):
-            (y,) = gradients([y], [x], create_graph=True)
+            (y,) = grad([y], [x], create_graph=True)
             expected *= (7 - order) / 2
             assert y.item() == pytest.approx(expected, rel=1e-14)
 
     def test_mixed_derivatives_of_arrays(self, rng):
         x, y = leaf(rng.normal(size=(2, 3))), leaf(rng.normal(size=3))
-        (gx,) = gradients([(np.sin(x) * np.exp(y)).sum()], [x], create_graph=True)
-        (gxy,) = gradients([gx.sum()], [y], create_graph=True)
+        (gx,) = grad([(np.sin(x) * np.exp(y)).sum()], [x], create_graph=True)
+        (gxy,) = grad([gx.sum()], [y], create_graph=True)
         onp.testing.assert_allclose(gxy.data, (onp.cos(x.data) * onp.exp(y.data)).sum(0), rtol=1e-14)
-        (gxyx,) = gradients([(gxy * y).sum()], [x])
+        (gxyx,) = grad([(gxy * y).sum()], [x])
         onp.testing.assert_allclose(gxyx.data, -onp.sin(x.data) * onp.exp(y.data) * y.data, rtol=1e-14)
 
     def test_backward_of_a_gradient_reaches_the_leaves(self):
@@ -466,15 +474,27 @@ class TestGrad:
 
     def test_a_gradient_is_not_recorded_unless_asked(self):
         x = leaf(3.0)
-        (g,) = gradients([x**3], [x])
+        (g,) = grad([x**3], [x])
         assert not g.requires_grad
 
     def test_create_graph_records_also_within_no_grad(self):
         x = leaf(3.0)
         y = x**3
         with no_grad():
-            (g,) = gradients([y], [x], create_graph=True)
-        assert gradients([g], [x])[0].item() == 18.0
+            (g,) = grad([y], [x], create_graph=True)
+        assert grad([g], [x])[0].item() == 18.0
+
+    def test_single_tensors_need_no_list(self):
+        x = leaf([1.0, 2.0])
+        (g,) = grad(x * x, x, onp.array([1.0, 10.0]))
+        assert g.tolist() == [2.0, 40.0]
+
+    @pytest.mark.parametrize("wrong", [3.0, [1.0], "x", None, onp.ones(2)])
+    def test_what_is_no_tensor_is_refused_by_name(self, wrong):
+        x = leaf(2.0)
+        for outputs, inputs, argument in ((wrong, x, "outputs"), (x * x, wrong, "inputs")):
+            with pytest.raises(TypeError, match=f"grad: {argument} must be a tensor or a sequence of tensors"):
+                grad(outputs, inputs)
 
 
 class TestHooks:
@@ -550,10 +570,10 @@ class TestHooks:
         x = leaf(2.0)
         y = x * x
         handle = y.register_hook(lambda g: g * g * 3)
-        (g,) = gradients([y * x], [x], create_graph=True)  # 3 x**2 * 2 x + x**2
+        (g,) = grad([y * x], [x], create_graph=True)  # 3 x**2 * 2 x + x**2
         assert g.item() == 6 * 8 + 4
         handle.remove()
-        assert gradients([g], [x])[0].item() == 18 * 4 + 4
+        assert grad([g], [x])[0].item() == 18 * 4 + 4
 
     def test_a_gradient_that_a_hook_keeps_is_safe_from_later_writes(self):
         x, y = leaf([1.0]), leaf([2.0])
@@ -591,9 +611,9 @@ class TestSize:
         y = x
         for _ in range(20_000):
             y = y * x
-        (g,) = gradients([y], [x], create_graph=True)
+        (g,) = grad([y], [x], create_graph=True)
         assert g.item() == 20_001.0
-        assert gradients([g], [x])[0].item() == 20_001.0 * 20_000
+        assert grad([g], [x])[0].item() == 20_001.0 * 20_000
 
     def test_a_hundred_thousand_uses_of_one_value(self):
         x = leaf(1.0)
@@ -664,7 +684,7 @@ class TestMemory:
         [
             lambda x: (np.sin(x) * x).sum().backward(),
             lambda x: (np.sin(x) * x).sum(),
-            lambda x: gradients([gradients([(x**3).sum()], [x], create_graph=True)[0].sum()], [x]),
+            lambda x: grad([grad([(x**3).sum()], [x], create_graph=True)[0].sum()], [x]),
             lambda x: np.concatenate([x, x[1:]]).sum().backward(retain_graph=True),
             lambda x: (x * 2).register_hook(lambda g: None),
             lambda x: refused((x * x).backward, ValueError),
@@ -880,8 +900,8 @@ class TestPrimitive:
     def test_a_new_primitive_works_to_every_order(self, make_primitive):
         cube = make_primitive(lambda x: x**3, name="cube", x=lambda g, x: 3 * g * x * x)
         x = leaf(2.0)
-        (first,) = gradients([cube(x)], [x], create_graph=True)
-        (second,) = gradients([first], [x], create_graph=True)
+        (first,) = grad([cube(x)], [x], create_graph=True)
+        (second,) = grad([first], [x], create_graph=True)
         assert (cube(2.0), first.item(), second.item()) == (8.0, 12.0, 12.0)
 
     def test_rules_can_name_metadata_shapes_results_and_residuals(self, make_primitive):

@@ -19,10 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import autograd.numpy as np
-from autograd import Primitive, Tensor, no_grad
-from autograd.checking import check_grads
+from autograd import Primitive, Tensor, check_grads, grad, no_grad
 from autograd.numpy import elementwise, products, reductions, shaping
-from autograd.tensor import gradients
 
 
 @dataclass(frozen=True)
@@ -582,7 +580,7 @@ def test_gradients_of_float32_are_float32(case, create_graph):
     tensors = case.tensors("f4")
     results = [y for y in flat(case.f(np, *tensors)) if isinstance(y, Tensor) and y.requires_grad]
     weights = [onp.ones(y.shape, y.dtype) for y in results]
-    for x, g in zip(tensors, gradients(results, tensors, weights, create_graph=create_graph), strict=True):
+    for x, g in zip(tensors, grad(results, tensors, weights, create_graph=create_graph), strict=True):
         assert g.dtype == onp.float32
         assert g.shape == x.shape
 
@@ -621,7 +619,7 @@ class TestCompleteness:
                 results = [y for y in flat(case.f(np, *tensors)) if isinstance(y, Tensor) and y.requires_grad]
                 weights = [Tensor(onp.ones(y.shape), requires_grad=True) for y in results]
                 visit(results)
-                visit(gradients(results, tensors, weights, create_graph=True))
+                visit(grad(results, tensors, weights, create_graph=True))
         unused = [
             f"{primitive.name}, argument {argument}"
             for primitive in Primitive.registry.values()
@@ -651,7 +649,7 @@ class TestCompleteness:
 def derivative(f, *values):
     """The gradients of a function's sum at these values, as nested lists; one alone comes without a list around."""
     tensors = [Tensor(onp.asarray(value, float), requires_grad=True) for value in values]
-    found = [g.tolist() for g in gradients([np.sum(f(*tensors))], tensors)]
+    found = [g.tolist() for g in grad([np.sum(f(*tensors))], tensors)]
     return found[0] if len(found) == 1 else found
 
 
