@@ -18,12 +18,13 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .arguments import integer
 from .modes import enable_grad
 from .tensor import Tensor, gradients
 
 __all__ = ["GradientError", "check_adjoint", "check_grads"]
 
-# How much more than one rounding of its result a function may err by before its numeric slope is distrusted.
+# By how many roundings of its result a function may err without being called wrong.
 _ROUNDINGS = 16
 
 
@@ -58,8 +59,7 @@ def check_grads(
     Raises GradientError for a difference, ValueError if there is nothing to check, TypeError if a result of f is
     floating but not float64.
     """
-    if order < 1:
-        raise ValueError(f"check_grads: order must be positive, got {order}")
+    order = integer("check_grads", "order", order, least=1)
     rng = np.random.default_rng(seed)
     values = [_promoted(arg) for arg in args]
     checked = [i for i, value in enumerate(values) if isinstance(value, np.ndarray) and value.dtype.kind == "f"]
@@ -73,14 +73,12 @@ def check_grads(
         weights = [rng.standard_normal(output.shape) for output in outputs]
         gradient = [_gradient_map(function, where, checked, len(values), create) for create in (False, True)]
         analytic = [_results(g, where, [*values, *weights]) for g in gradient]
-        size = sum(float(np.abs(u * y).sum()) for u, y in zip(weights, outputs, strict=True))
-        noise = _ROUNDINGS * float(np.finfo(float).eps) * size / step
         for place, i in enumerate(checked):
             direction = rng.standard_normal(values[i].shape)
             slope = _slope(function, where, values, i, direction, weights, step)
             for created, found in zip((False, True), analytic, strict=True):
                 terms = found[place] * direction
-                tolerance = atol + noise + rtol * max(float(np.linalg.norm(terms)), abs(slope.value))
+                tolerance = atol + slope.rounding + rtol * max(float(np.linalg.norm(terms)), abs(slope.value))
                 if not abs(terms.sum() - slope.value) <= tolerance:  # so written that NaN raises
                     raise GradientError(
                         f"check_grads: {where}, argument {i} ({names[i]}), create_graph={created}\n"
@@ -126,11 +124,12 @@ def check_adjoint(
 
 
 class _Slope(NamedTuple):
-    """Numeric slopes at 0 of a function of t: central and one-sided ones, each with the step and with half of it."""
+    """Numeric slopes at 0 of a function of t, each taken with the step and with half of it."""
 
     central: tuple[float, float]
     left: tuple[float, float]
     right: tuple[float, float]
+    rounding: float  # how far rounding may have moved them
 
     @property
     def value(self) -> float:
@@ -155,31 +154,26 @@ class _Slope(NamedTuple):
 
 
 def _slope(
-    f: Callable[..., Any],
-    where: str,
-    values: list[Any],
-    i: int,
-    direction: np.ndarray[Any, Any],
-    weights: list[Any],
-    step: float,
+    f: Callable[..., Any], where: str, values: list[Any], i: int, direction: Any, weights: list[Any], step: float
 ) -> _Slope:
     """The slopes of `<weights, f(values)>` as value i moves in the direction."""
+    half = step / 2
+    results = {
+        t: _results(f, where, [*values[:i], np.asarray(values[i] + t * direction), *values[i + 1 :]])
+        for t in (-step, -half, 0, half, step)
+    }
 
-    def at(t: float) -> list[Any]:
-        return _results(f, where, [*values[:i], np.asarray(values[i] + t * direction), *values[i + 1 :]])
+    def between(start: float, end: float) -> float:
+        # Differences are taken before they are weighed, so that the summation adds no rounding of its own.
+        pairs = zip(weights, results[start], results[end], strict=True)
+        return float(sum((u * (after - before)).sum() for u, before, after in pairs)) / (end - start)
 
-    def between(before: list[Any], after: list[Any], distance: float) -> float:
-        # Differences are taken first, so that the summation adds no rounding of its own.
-        return float(sum((u * (b - a)).sum() for u, a, b in zip(weights, before, after, strict=True)) / distance)
-
-    centre = at(0)
-    steps = (step, step / 2)
-    before, after = [at(-h) for h in steps], [at(h) for h in steps]
+    sizes = [sum(float(np.abs(u * y).sum()) for u, y in zip(weights, ys, strict=True)) for ys in results.values()]
     return _Slope(
-        *(
-            (between(start[0], end[0], steps[0] * width), between(start[1], end[1], steps[1] * width))
-            for start, end, width in ((before, after, 2), (before, [centre] * 2, 1), ([centre] * 2, after, 1))
-        )
+        central=(between(-step, step), between(-half, half)),
+        left=(between(-step, 0), between(-half, 0)),
+        right=(between(0, step), between(0, half)),
+        rounding=_ROUNDINGS * float(np.finfo(float).eps) * max(sizes) / step,
     )
 
 

@@ -140,8 +140,10 @@ def test_empty_arguments_pass():
 
 
 def test_bad_arguments_are_named():
-    with pytest.raises(ValueError, match="order must be positive, got 0"):
+    with pytest.raises(ValueError, match=r"check_grads: order must be .*1.*, got 0"):
         check_grads(np.exp, [1.0], order=0)
+    with pytest.raises(TypeError, match=r"check_grads: order must be an integer, got 1\.5"):
+        check_grads(np.exp, [1.0], order=1.5)
     with pytest.raises(ValueError, match=r"args must hold something floating, got \[3\]"):
         check_grads(np.exp, [3])
     with pytest.raises(ValueError, match="must return something floating"):
