@@ -2,8 +2,8 @@
 
 Every function defined here is a composition of differentiable NumPy functions and has no rule of its own: its gradient,
 of any order, is what the chain rule makes of it. Names, arguments and defaults are PyTorch's. All take tensors or
-arrays, keep float32 in float32, and raise ValueError (a wrong value) or TypeError (a wrong kind) naming the function,
-the argument and the value.
+arrays, stay in float32 when all of them are, and raise ValueError (a wrong value) or TypeError (a wrong kind) naming
+the function, the argument and the value.
 
 Where a formula would overflow or cancel, it is written so that it does not: exponentials are only taken of numbers that
 are not positive. The element that softmax subtracts for that purpose cancels out of its result, so that it can be, and
@@ -230,8 +230,8 @@ def batch_norm(
     per_channel = {"running_mean": running_mean, "running_var": running_var, "weight": weight, "bias": bias}
     for argument, value in per_channel.items():
         if value is not None:
-            if not isinstance(value, Tensor | np.ndarray):
-                raise TypeError(f"batch_norm: {argument} must be a tensor or an array, got {value!r}")
+            if not isinstance(value, Tensor | np.ndarray) or value.dtype.kind != "f":
+                raise TypeError(f"batch_norm: {argument} must be a floating tensor or array, got {value!r}")
             _require_shape("batch_norm", argument, value, x.shape[1:2])
 
     along = (1, -1, *[1] * (x.ndim - 2))  # the shape in which a value a channel meets x
@@ -420,7 +420,7 @@ def _class_losses(function: str, log_probabilities: Any, target: Any, weight: An
         weight = _operand(function, "weight", weight)
         _require_shape(function, "weight", weight, (shape[axis],))
         weights = weights * weight[labels]
-    return np.where(counted, -picked * weights, 0), weights
+    return np.where(counted, -picked, 0) * weights, weights
 
 
 def _weighted(function: str, log_probabilities: Any, weight: Any, axis: int) -> Any:

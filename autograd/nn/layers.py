@@ -20,6 +20,14 @@ from .module import Buffer, Module, Parameter
 Pair = int | tuple[int, int]
 
 
+def _sizes(layer: str, argument: str, value: Any) -> tuple[int, int]:
+    """A positive integer or a pair of them, as (height, width)."""
+    pair = value if isinstance(value, tuple | list) else (value, value)
+    if len(pair) != 2:
+        raise ValueError(f"{layer}: {argument} must be an integer or a pair, got {value!r}")
+    return integer(layer, argument, pair[0], least=1), integer(layer, argument, pair[1], least=1)
+
+
 class _Affine(Module):
     """What Conv2d and Linear share: a weight of shape (out, in, ...), a bias or None, and their first values."""
 
@@ -358,11 +366,3 @@ class Softplus(Module):
 
     def extra_repr(self) -> str:
         return f"beta={self.beta}"
-
-
-def _sizes(layer: str, argument: str, value: Any) -> tuple[int, int]:
-    """A positive integer or a pair of them, as (height, width)."""
-    pair = value if isinstance(value, tuple | list) else (value, value)
-    if len(pair) != 2:
-        raise ValueError(f"{layer}: {argument} must be an integer or a pair, got {value!r}")
-    return integer(layer, argument, pair[0], least=1), integer(layer, argument, pair[1], least=1)
