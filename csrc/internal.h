@@ -111,5 +111,9 @@ static inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t max64(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 static inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+/* How many steps it takes to cover a distance; most steps are 1, and division is slow. */
+static inline int64_t steps_over(int64_t distance, int64_t step) {
+    return step == 1 ? distance : ceil_div(distance, step);
+}
 /* Sizes in a workspace are multiples of a cache line, so that no two threads write to one. */
 static inline int64_t cache_lines(int64_t bytes) { return round_up(bytes, 64); }

@@ -26,8 +26,8 @@ int64_t pool2d_items(const struct pool2d_call *call) {
 /* The first and last+1 cell of a window's axis that lie inside the input. */
 static void clip(const struct pool2d_geometry *g, int axis, int64_t index, int64_t *first, int64_t *end) {
     int64_t start = index * g->stride[axis] - g->padding[axis], step = g->dilation[axis];
-    *first = start < 0 ? ceil_div(-start, step) : 0;
-    *end = g->input[axis] > start ? min64(ceil_div(g->input[axis] - start, step), g->kernel[axis]) : 0;
+    *first = start < 0 ? steps_over(-start, step) : 0;
+    *end = g->input[axis] > start ? min64(steps_over(g->input[axis] - start, step), g->kernel[axis]) : 0;
 }
 
 /* The channels from `channel` on of window (row, column) of an image. */

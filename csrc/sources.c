@@ -116,11 +116,6 @@ void fill_results(const struct walk *walk, int64_t first, int64_t count, char *r
     }
 }
 
-/* How many steps it takes to cover a distance; most steps are 1, and division is slow. */
-static inline int64_t steps_over(int64_t distance, int64_t step) {
-    return step == 1 ? distance : ceil_div(distance, step);
-}
-
 /* The taps t of an axis with 0 <= start + t * step < size are begin..end. */
 static inline void taps_inside(const struct axis *axis, int64_t start, int64_t *begin, int64_t *end) {
     int64_t size = axis->source_size;
