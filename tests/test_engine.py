@@ -781,6 +781,28 @@ class TestChangedArrays:
         with pytest.raises(RuntimeError, match=r"square\(.*changed in place"):
             y.backward()
 
+    @pytest.mark.parametrize(
+        "view",
+        [
+            pytest.param(lambda y: y.reshape(2, 3), id="reshape"),
+            pytest.param(lambda y: y.reshape(2, 3).T, id="transpose"),
+            pytest.param(lambda y: np.flip(y), id="flip"),
+            pytest.param(lambda y: y[None].squeeze(), id="squeeze"),
+            pytest.param(lambda y: np.broadcast_to(y, (2, 6)), id="broadcast_to"),
+            pytest.param(lambda y: np.einsum("i->i", y), id="einsum"),
+            pytest.param(lambda y: np.sliding_window_view(y, 2), id="windows"),
+        ],
+    )
+    def test_a_write_is_detected_through_every_kind_of_view(self, view):
+        y = leaf(onp.arange(6.0)) * 1
+        seen = view(y)
+        assert onp.shares_memory(seen.data, y.data)
+        z = np.square(seen).sum()
+        with no_grad():
+            y += 1
+        with pytest.raises(RuntimeError, match="changed in place"):
+            z.backward()
+
     def test_a_raw_write_is_detected_in_debug_mode(self):
         with debug():
             x = leaf([1.0, 2.0])
@@ -1088,6 +1110,21 @@ class TestThreads:
         for thread in threads:
             thread.join()
         assert together == alone
+
+    def test_one_graph_can_be_read_by_several_threads(self, rng):
+        x = leaf(rng.normal(size=(30, 30)))
+        y = x
+        for _ in range(30):
+            y = np.tanh(y @ x)
+        y = y.sum()
+        (expected,) = grad(y, x, retain_graph=True)
+        found = []
+        threads = [threading.Thread(target=lambda: found.extend(grad(y, x, retain_graph=True))) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [g.tolist() for g in found] == [expected.tolist()] * 4
 
     def test_a_graph_made_in_one_thread_can_be_swept_in_another(self):
         x = leaf(3.0)
