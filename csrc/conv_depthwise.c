@@ -8,15 +8,15 @@
 #include "sources.h"
 
 enum {
-    BLOCK_PIXELS = 224,       /* pixels at most in a block */
-    TABLE_ENTRIES = 1 << 15,  /* of an indirection table, beyond which blocks get smaller */
-    ITEMS = 16,               /* wanted for balance between threads */
-    PARTIAL_BYTES = 64 << 20, /* of all partial weight gradients, beyond which there are fewer chunks */
+    BLOCK_PIXELS = 224,      /* pixels at most in a block */
+    TABLE_ENTRIES = 1 << 15, /* of an indirection table, beyond which blocks get smaller */
+    ITEMS = 16,              /* wanted for balance between threads */
+    PARTIAL_BYTES = 8 << 20, /* of all partial weight gradients, beyond which there are fewer chunks */
 };
 
 struct layout {
     int64_t channels, multiplier, taps, phases[2];
-    int64_t pixels;               /* of all planes' one plane: output pixels */
+    int64_t pixels;               /* of the output, and of each of its planes */
     int64_t block, blocks;        /* pixels in a block, blocks (of the largest phase) */
     int64_t chunks, chunk_blocks; /* weight gradient: chunks of pixels, blocks in a chunk */
     int64_t row;                  /* bytes of one value for each channel */
