@@ -7,7 +7,8 @@ from cffi import FFI
 SOURCES = Path(__file__).parent
 # setuptools wants paths relative to the project's root.
 C_FILES = [f"csrc/{path.name}" for path in sorted(SOURCES.glob("*.c"))]
-HEADERS = [f"csrc/{path.name}" for path in sorted([*SOURCES.glob("*.h"), *SOURCES.glob("*.inc")])]
+# What the C files are rebuilt for when it changes; source distributions contain it, too.
+DEPENDENCIES = [f"csrc/{path.name}" for suffix in ("h", "inc", "py") for path in sorted(SOURCES.glob(f"*.{suffix}"))]
 
 ffibuilder = FFI()
 ffibuilder.cdef((SOURCES / "api.h").read_text())
@@ -15,7 +16,7 @@ ffibuilder.set_source(
     "autograd._kernels",
     '#include <stdint.h>\n#include "api.h"\n',
     sources=C_FILES,
-    depends=HEADERS,
+    depends=DEPENDENCIES,
     include_dirs=["csrc"],
     libraries=["pthread"],
     py_limited_api=True,
