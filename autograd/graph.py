@@ -89,7 +89,7 @@ class Node:
 
 def sweep(
     seeds: Iterable[tuple[Node, Any]],
-    wanted: Sequence[Node] | None = None,
+    wanted: set[Node] | None = None,
     retain_graph: bool = False,
     wrap: Callable[[Any, Node], Any] | None = None,
 ) -> dict[Node, Any]:
@@ -100,7 +100,7 @@ def sweep(
     retains its gradient.
     wrap: makes a tensor of a kept value and its node; with it the rules compute with tensors, and are recorded.
     """
-    needed = None if wanted is None else _leading_to(set(wanted), [node for node, _ in seeds])
+    needed = None if wanted is None else _leading_to(wanted, [node for node, _ in seeds])
     found: dict[Node, Any] = {}
     nodes: dict[int, Node] = {}
     pending: dict[int, Any] = {}  # a node's number -> its gradient, as far as it has been summed
@@ -114,8 +114,11 @@ def sweep(
             pending[node.number] = g
             heapq.heappush(heap, node.number)
 
-    token = recording.set(wrap is not None)
+    # `set` stands inside the try so that an interrupt cannot leave recording off; and first in it, because CPython 3.11
+    # looks up the handler of an interrupt at the end of a loop's pass one instruction before the loop.
+    before = recording.get()
     try:
+        recording.set(wrap is not None)
         while heap:
             number = heapq.heappop(heap)
             node = nodes.pop(number)
@@ -130,7 +133,11 @@ def sweep(
                 continue
             saved = node.saved
             if saved is None:
-                raise _freed(node)
+                if wanted is not None and node in wanted:
+                    continue
+                raise RuntimeError(
+                    f"backward: what {node!r} kept was freed by an earlier backward; pass retain_graph=True to that one"
+                )
             if number > writes.last or node.checks:
                 _check_unchanged(node, saved)
             if wrap:
@@ -163,14 +170,8 @@ def sweep(
                 node.saved = None
                 node.parents = ()
     finally:
-        recording.reset(token)
+        recording.set(before)
     return found
-
-
-def _freed(node: Node) -> RuntimeError:
-    return RuntimeError(
-        f"backward: what {node!r} kept was freed by an earlier backward; pass retain_graph=True to that one"
-    )
 
 
 def _check_unchanged(node: Node, saved: Sequence[Any]) -> None:
@@ -180,21 +181,18 @@ def _check_unchanged(node: Node, saved: Sequence[Any]) -> None:
 
 
 def _leading_to(wanted: set[Node], roots: Sequence[Node]) -> set[Node]:
-    """The nodes, at or below the roots, from which a wanted node can be reached."""
+    """The nodes, at or below the roots, from which a wanted node can be reached, or could be before they were freed."""
     reached = {node.number: node for node in roots}
     stack = list(roots)
     while stack:
-        node = stack.pop()
-        if node.saved is None:
-            raise _freed(node)
-        for parent in node.parents:
+        for parent in stack.pop().parents:
             if parent.number not in reached:
                 reached[parent.number] = parent
                 stack.append(parent)
     needed: set[Node] = set()
     for number in sorted(reached, reverse=True):  # parents first
         node = reached[number]
-        if node in wanted or not needed.isdisjoint(node.parents):
+        if node in wanted or node.saved is None or not needed.isdisjoint(node.parents):
             needed.add(node)
     return needed
 

@@ -12,11 +12,13 @@ debugging: ContextVar[bool] = ContextVar("debugging", default=False)
 
 @contextmanager
 def _switched(switch: ContextVar[bool], on: bool) -> Iterator[None]:
-    token = switch.set(on)
+    # Not with the token that `set` returns: a signal handled between the two statements would leave the switch set.
+    before = switch.get()
     try:
+        switch.set(on)
         yield
     finally:
-        switch.reset(token)
+        switch.set(before)
 
 
 @contextmanager

@@ -123,6 +123,8 @@ class Primitive:
         """
         if type(result) is np.ndarray and not result.ndim:
             result = result[()]
+        if result.dtype.kind == "c":
+            raise TypeError(f"{self.name}: complex numbers are not supported, and the result is {result.dtype}")
         if not parents or not recording.get():
             return wrap(result, None)
         plan = self._plans.get(key)

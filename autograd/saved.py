@@ -58,8 +58,11 @@ writes = _Writes()
 
 
 def _owner(array: Any) -> Any:
-    while isinstance(array.base, ndarray):
-        array = array.base
+    """The last array in the chain of bases; NumPy may put other objects in between."""
+    base = array
+    while (base := getattr(base, "base", None)) is not None:
+        if isinstance(base, ndarray):
+            array = base
     return array
 
 

@@ -263,7 +263,10 @@ def _as_array(data: Any, dtype: Any) -> Any:
         raise TypeError("Tensor: data is a tensor already; use detach(), or a function of it")
     if isinstance(data, np.ma.MaskedArray):
         raise TypeError("Tensor: data must not be a masked array; fill it first")
-    array = np.asarray(data, dtype=dtype)
+    try:
+        array = np.asarray(data, dtype=dtype)
+    except ValueError as error:
+        raise ValueError(f"Tensor: data must be an array or nested sequences of equal lengths: {error}") from None
     if array.dtype.kind not in "fiub":
         raise TypeError(f"Tensor: data must be real numbers, got dtype {array.dtype}")
     if not array.dtype.isnative:
@@ -300,9 +303,9 @@ def gradients(
     on which no output depends; its gradient is None.
     """
     wanted = [tensor._require_node("grad") for tensor in inputs]
-    seeds = _seeds("grad", outputs, grad_outputs or [None] * len(outputs), create_graph)
+    seeds = _seeds("grad", outputs, [None] * len(outputs) if grad_outputs is None else grad_outputs, create_graph)
     keep = create_graph if retain_graph is None else retain_graph
-    found = _owned(sweep(seeds, wanted, keep, wrap if create_graph else None), seeds)
+    found = _owned(sweep(seeds, set(wanted), keep, wrap if create_graph else None), seeds)
     for position, node in enumerate(wanted):
         if node not in found and not allow_unused:
             raise ValueError(

@@ -54,6 +54,8 @@ def grad(
         outputs, grad_outputs = [outputs], None if grad_outputs is None else [grad_outputs]
     if not callable(outputs):
         wanted = [inputs] if isinstance(inputs, Tensor) else inputs
+        if not isinstance(grad_outputs, list | tuple | None):
+            raise TypeError(f"grad: grad_outputs must be a sequence, one for each of the outputs, got {grad_outputs!r}")
         for argument, tensors in (("outputs", outputs), ("inputs", wanted)):
             if not isinstance(tensors, list | tuple) or not all(isinstance(tensor, Tensor) for tensor in tensors):
                 raise TypeError(f"grad: {argument} must be a tensor or a sequence of tensors, got {tensors!r}")

@@ -144,6 +144,7 @@ _OTHER: dict[str, Callable[..., Any]] = {
     "__abs__": elementwise.absolute,
     "__invert__": elementwise.invert,
     "__getitem__": shaping.getitem,
+    "__round__": elementwise.round,
     "copy": shaping.copy,
     "flatten": shaping.ravel,
 }

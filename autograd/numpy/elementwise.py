@@ -41,6 +41,8 @@ __all__ = [
     "ceil",
     "clip",
     "copysign",
+    "cos",
+    "cosh",
     "deg2rad",
     "degrees",
     "divide",
@@ -371,8 +373,10 @@ def nan_to_num(
 def sinc(x: Any) -> Any:
     """sin(pi x) / (pi x), and 1 at 0, where it is smooth: its Taylor series serves a neighbourhood of 0."""
     y = multiply(x, math.pi)
-    small = less(absolute(y), 1e-2)
+    small = less(absolute(y), 0.5)
     t = where(small, square(y), 0)
-    series = 1 - t / 6 * (1 - t / 20 * (1 - t / 42 * (1 - t / 72)))
+    series = 1.0
+    for n in (210, 156, 110, 72, 42, 20, 6):  # 15 * 14, 13 * 12, ..., 3 * 2
+        series = 1 - t / n * series
     safe = where(small, 1, y)
     return where(small, series, sin(safe) / safe)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import builtins
 import math
-import operator
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..primitive import Primitive, primitive
 from ..tensor import Tensor
@@ -31,8 +31,7 @@ Axis = int | tuple[int, ...] | None
 def _axes(axis: Axis, ndim: int) -> tuple[int, ...]:
     if axis is None:
         return tuple(range(ndim))
-    axes = axis if isinstance(axis, tuple) else (operator.index(axis),)
-    return tuple(a % ndim for a in axes)
+    return normalize_axis_tuple(axis, ndim)
 
 
 def _restore(reduced: Any, shape: tuple[int, ...], axis: Axis) -> Any:
@@ -165,7 +164,7 @@ def _cumsum(x: Any, *, axis: int) -> Any:
 
 
 def _reversed_cumsum(g: Any, axis: int) -> Any:
-    backwards = (slice(None),) * (axis % g.ndim) + (slice(None, None, -1),)
+    backwards = (slice(None),) * (normalize_axis_index(axis, g.ndim)) + (slice(None, None, -1),)
     return _cumsum(g[backwards], axis=axis)[backwards]
 
 
@@ -204,7 +203,7 @@ def diff(x: Any, n: int = 1, axis: int = -1) -> Any:
     if n < 0:
         raise ValueError(f"diff: n must not be negative, got {n}")
     x = x if isinstance(x, Tensor) else np.asarray(x)
-    before = (slice(None),) * (axis % x.ndim)
+    before = (slice(None),) * (normalize_axis_index(axis, x.ndim))
     for _ in range(n):
         x = x[(*before, slice(1, None))] - x[(*before, slice(None, -1))]
     return x
@@ -214,6 +213,13 @@ def average(x: Any, axis: Axis = None, weights: Any = None, keepdims: bool = Fal
     """The mean over the axes, weighted by `weights`, which broadcasts against x."""
     if weights is None:
         return mean(x, axis, keepdims=keepdims)
+    shape_x, shape_w = np.shape(x), np.shape(weights)
+    if shape_w != shape_x and axis is not None:
+        axes = _axes(axis, len(shape_x))
+        if shape_w != tuple(shape_x[a] for a in axes):
+            raise ValueError(f"average: weights must have shape {shape_x}, or that of axis {axis} of it, got {shape_w}")
+        across = tuple(a for a in range(len(shape_x)) if a not in axes)
+        weights = _restore(weights if isinstance(weights, Tensor) else np.asarray(weights), shape_x, across)
     total = sum(e.multiply(e.ones_like(x), weights), axis, keepdims=keepdims)
     return sum(e.multiply(x, weights), axis, keepdims=keepdims) / total
 

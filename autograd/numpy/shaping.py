@@ -12,6 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.lib.array_utils import normalize_axis_index, normalize_axis_tuple
 
 from ..primitive import primitive
 from ..tensor import Tensor
@@ -88,7 +89,7 @@ def moveaxis(x: Any, source: Any, destination: Any) -> Any:
 
 def rollaxis(x: Any, axis: int, start: int = 0) -> Any:
     """x with one axis moved to before position `start`."""
-    axis, start = axis % ndim(x), start + ndim(x) if start < 0 else start
+    axis, start = normalize_axis_index(axis, ndim(x)), start + ndim(x) if start < 0 else start
     return moveaxis(x, axis, start - 1 if axis < start else start)
 
 
@@ -180,7 +181,7 @@ def take(x: Any, indices: Any, axis: int | None = None) -> Any:
     if axis is None:
         return getitem(ravel(x), np.asarray(_raw(indices)))
     x = _as_tensor_or_array(x)
-    return getitem(x, (slice(None),) * (axis % x.ndim) + (np.asarray(_raw(indices)),))
+    return getitem(x, (slice(None),) * normalize_axis_index(axis, x.ndim) + (np.asarray(_raw(indices)),))
 
 
 def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
@@ -189,7 +190,7 @@ def take_along_axis(x: Any, indices: Any, axis: int | None = -1) -> Any:
     if axis is None:
         return getitem(ravel(x), indices)
     x = _as_tensor_or_array(x)
-    axis = axis % x.ndim
+    axis = normalize_axis_index(axis, x.ndim)
     shape = [1] * x.ndim
     grid = []
     for a, n in enumerate(x.shape):
@@ -264,12 +265,13 @@ def fliplr(x: Any) -> Any:
 
 def rot90(x: Any, k: int = 1, axes: tuple[int, int] = (0, 1)) -> Any:
     """x rotated by k quarter turns in the plane of two axes, from the first towards the second."""
+    first, second = normalize_axis_tuple(axes, ndim(x))
     k %= 4
     if k == 0:
         return copy(x)
     if k == 2:
-        return flip(x, axes)
-    return swapaxes(flip(x, axes[1]), *axes) if k == 1 else flip(swapaxes(x, *axes), axes[1])
+        return flip(x, (first, second))
+    return swapaxes(flip(x, second), first, second) if k == 1 else flip(swapaxes(x, first, second), second)
 
 
 def roll(x: Any, shift: int | Sequence[int], axis: int | Sequence[int] | None = None) -> Any:
@@ -301,7 +303,9 @@ def tile(x: Any, reps: int | Sequence[int]) -> Any:
 
 
 def _concatenate_rule(g: Any, position: int, axis: int, edges: tuple[int, ...]) -> Any:
-    return getitem(g, (slice(None),) * (axis % g.ndim) + (slice(edges[position], edges[position + 1]),))
+    return getitem(
+        g, (slice(None),) * normalize_axis_index(axis, g.ndim) + (slice(edges[position], edges[position + 1]),)
+    )
 
 
 @primitive(arrays=_concatenate_rule)
@@ -363,7 +367,7 @@ def array_split(x: Any, sections: int | Sequence[int], axis: int = 0) -> list[An
         cuts = [i * small + min(i, larger) for i in range(sections + 1)]
     else:
         cuts = [0, *[min(c + n if c < 0 else c, n) for c in sections], n]
-    before = (slice(None),) * (axis % x.ndim)
+    before = (slice(None),) * normalize_axis_index(axis, x.ndim)
     return [getitem(x, (*before, slice(a, b))) for a, b in pairwise(cuts)]
 
 
@@ -466,10 +470,8 @@ def sliding_window_view(x: Any, window_shape: Shape, axis: int | Sequence[int] |
     window = (window_shape,) if isinstance(window_shape, int) else tuple(window_shape)
     axes = tuple(range(x.ndim)) if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
     if len(window) != len(axes) or len({a % x.ndim for a in axes}) != len(axes):
-        raise ValueError(
-            f"sliding_window_view: window_shape {window} and axis {axes} must name the same, distinct axes"
-        )
-    return _windows(x, window=window, axes=tuple(a % x.ndim for a in axes))
+        raise ValueError(f"sliding_window_view: window_shape {window} must name the same, distinct axes as axis {axes}")
+    return _windows(x, window=window, axes=normalize_axis_tuple(axes, x.ndim))
 
 
 shape = on_data(np.shape)
