@@ -1,4 +1,4 @@
-"""The command line: `python -m autograd learn` trains on real images, `python -m autograd info` says what is in use."""
+"""The command line: `learn` trains on real images, `bench` measures, `info` says what is in use."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from . import kernels
+from .bench.graph import node_cost
 from .data import DataError, fashion_mnist, find_fashion_mnist
 from .learn import ACTIVATIONS, Epoch, draw, train
 
@@ -68,7 +69,12 @@ def _parser() -> argparse.ArgumentParser:
 
     info = commands.add_parser("info", help="show versions, instruction set, threads, and where data was found")
     info.set_defaults(run=_info)
-    for command in (learn, info):
+
+    bench = commands.add_parser("bench", help="measure, against a peer if there is one")
+    bench.add_argument("what", choices=("graph",), help="graph: the cost of a node, forward and backward")
+    bench.add_argument("--peer-python", metavar="PATH", help="an interpreter that has PyTorch, to compare with")
+    bench.set_defaults(run=_bench)
+    for command in (learn, info, bench):
         command.add_argument("--threads", type=_positive, default=None, help="threads for convolution and pooling")
     return parser
 
@@ -123,6 +129,16 @@ def _learn(options: argparse.Namespace) -> int:
         f"The filters, what their gradients added to them, and what they became: {options.out}",
         highlight=False,
     )
+    return 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    costs = node_cost(options.peer_python)
+    for cost in costs:
+        low, high = cost.spread
+        print(f"{cost.version:20} {cost.median:6.2f} us per scalar multiply-add (quartiles {low:.2f} to {high:.2f})")
+    if len(costs) > 1:
+        print(f"ratio {costs[0].median / costs[1].median:.2f}")
     return 0
 
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy import ndarray
@@ -28,13 +29,15 @@ if TYPE_CHECKING:
 numbers = itertools.count(0, -1)
 
 
-class Plan(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Plan:
     """What one primitive keeps, for one choice of arguments that require gradients, and how its rules find it."""
 
     name: str
     broadcasts: bool  # whether rules may return gradients of the result's shape
     active: tuple[int, ...]  # positions of the arguments to differentiate
-    keep: Callable[[Sequence[Any]], Sequence[Any]]  # picks what to save out of (*arguments, residual, result)
+    passes_over: bool  # whether an argument requires a gradient but has no rule
+    keep: Callable[[Sequence[Any]], Sequence[Any]] | None  # picks what to save out of (*arguments, residual, result)
     extras: tuple[Callable[[Sequence[Any], dict[str, Any]], Any], ...]  # each computes one thing more to save
     rules: tuple[tuple[Callable[..., Any], tuple[int, ...]], ...]  # per active argument: a rule, its places in `saved`
     origins: tuple[tuple[int, int], ...]  # (place in `saved`, which parent it is the value of; -1: the result itself)

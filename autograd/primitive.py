@@ -31,6 +31,8 @@ from .tensor import Tensor, wrap
 # Plans are made once for every choice of arguments, but not kept for a function of very many.
 _MOST_REMEMBERED = 16
 
+_COMPLEX = frozenset([np.complex64, np.complex128, np.clongdouble])
+
 
 class Primitive:
     """A function on arrays with one rule per differentiable argument; without rules, its results are constants.
@@ -101,17 +103,27 @@ class Primitive:
             values.append(residual)
         return self._recorded(result, values, parents, tuple(key), metadata)
 
-    def infix(self, x: Any, y: Any) -> Any:
-        """The same for two operands of which one is known to be a tensor: what operators call, and cheaper."""
-        x, x_node = (x._data, x._node) if isinstance(x, Tensor) else (x, None)
-        y, y_node = (y._data, y._node) if isinstance(y, Tensor) else (y, None)
-        parents: Sequence[Node]
-        key: tuple[int, ...]
-        if x_node is None:
-            parents, key = ((), ()) if y_node is None else ((y_node,), (2, 1))
-        else:
-            parents, key = ((x_node,), (2, 0)) if y_node is None else ((x_node, y_node), (2, 0, 1))
-        return self._recorded(self.function(x, y), [x, y], parents, key, {})
+    def infix(self) -> Callable[[Any, Any], Any]:
+        """The function behind an operator: a call with two operands of which one is a tensor, at the least cost."""
+        function, recorded = self.function, self._recorded
+
+        def operate(x: Any, y: Any) -> Any:
+            x_node = y_node = None
+            if isinstance(x, Tensor):
+                x_node = x._node
+                x = x._data
+            if isinstance(y, Tensor):
+                y_node = y._node
+                y = y._data
+            if x_node is None:
+                if y_node is None:
+                    return recorded(function(x, y), [], (), (), {})
+                return recorded(function(x, y), [x, y], (y_node,), (2, 1), {})
+            if y_node is None:
+                return recorded(function(x, y), [x, y], (x_node,), (2, 0), {})
+            return recorded(function(x, y), [x, y], (x_node, y_node), (2, 0, 1), {})
+
+        return operate
 
     def _recorded(
         self, result: Any, values: list[Any], parents: Sequence[Node], key: tuple[int, ...], metadata: dict[str, Any]
@@ -121,9 +133,12 @@ class Primitive:
         values: the arguments, and the residual if there is one. key: the number of arguments, and the positions of
         those that the parents belong to.
         """
-        if type(result) is np.ndarray and not result.ndim:
-            result = result[()]
-        if result.dtype.kind == "c":
+        kind = type(result)
+        if kind is np.ndarray:
+            if not result.ndim:
+                result = result[()]
+            kind = result.dtype.type
+        if kind in _COMPLEX:
             raise TypeError(f"{self.name}: complex numbers are not supported, and the result is {result.dtype}")
         if not parents or not recording.get():
             return wrap(result, None)
@@ -132,12 +147,14 @@ class Primitive:
             plan = self._plan(*key)
             if len(key) < _MOST_REMEMBERED:
                 self._plans[key] = plan
-        if len(plan.rules) != len(parents):
+        if plan.passes_over:
             if not plan.rules:
                 return wrap(result, None)
             parents = [node for node, i in zip(parents, key[1:], strict=True) if i in plan.active]
-        values.append(result)
-        saved = plan.keep(values)
+        saved: Sequence[Any] = ()
+        if plan.keep:
+            values.append(result)
+            saved = plan.keep(values)
         if plan.extras:
             saved = [*saved, *[extra(values, metadata) for extra in plan.extras]]
         node = Node(result, plan, parents, saved)
@@ -157,6 +174,7 @@ class Primitive:
             name=self.name,
             broadcasts=self.broadcasts,
             active=tuple(active),
+            passes_over=len(active) < len(positions),
             keep=_picker(values),
             extras=tuple(self._extra(parameter, i) for parameter, i in extras),
             rules=tuple(
@@ -202,8 +220,8 @@ def primitive(**options: Any) -> Callable[[Callable[..., Any]], Primitive]:
     return functools.partial(Primitive, **options)
 
 
-def _picker(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]]:
-    """A function that picks the items at `places` out of a sequence; one item or none come as a slice."""
+def _picker(places: list[int]) -> Callable[[Sequence[Any]], Sequence[Any]] | None:
+    """A function that picks the items at these places out of a list; a single item comes in a list."""
     if len(places) > 1:
         return operator.itemgetter(*places)
-    return operator.itemgetter(slice(places[0], places[0] + 1 or None) if places else slice(0))
+    return operator.itemgetter(slice(places[0], places[0] + 1 or None)) if places else None

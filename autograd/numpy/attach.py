@@ -159,8 +159,8 @@ _METHODS = {
 def attach() -> None:
     """Sets the attributes. Called once, when the package is imported."""
     for name, function in _BINARY.items():
-        infix = function.infix if isinstance(function, Primitive) else function
-        setattr(Tensor, f"__{name}__", (lambda f: lambda self, other: f(self, other))(infix))
+        infix = function.infix() if isinstance(function, Primitive) else _method(function)
+        setattr(Tensor, f"__{name}__", infix)
         setattr(Tensor, f"__r{name}__", (lambda f: lambda self, other: f(other, self))(infix))
         setattr(Tensor, f"__i{name}__", _in_place(function, getattr(operator, f"i{name}")))
     for name, function in _OTHER.items():
