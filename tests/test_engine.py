@@ -1020,7 +1020,11 @@ class TestInterrupts:
 
         # An interrupt in a `finally` would leave the switch off, so that each sweep gets a context of its own.
         swept = (target for target in itertools.count(1) if contextvars.copy_context().run(finishes_before, target))
-        assert next(swept) > 500, "the trace has to see the sweep"
+        gc.disable()  # or callbacks of the collector would be traced, too, wherever it happens to run
+        try:
+            assert next(swept) > 300, "the trace has to see the sweep"
+        finally:
+            gc.enable()
 
     def test_interrupts_from_a_timer(self):
         """As Ctrl-C arrives: in a process of its own, so that it cannot hit the test runner."""
