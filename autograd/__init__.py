@@ -16,6 +16,7 @@ from . import functional, nn, numpy, optim, transforms
 from .checking import GradientError, check_adjoint, check_grads
 from .conv import conv2d_composite
 from .functional import *  # noqa: F403
+from .kernels import get_num_threads, set_num_threads
 from .modes import debug, enable_grad, is_grad_enabled, no_grad
 from .primitive import Primitive, primitive
 from .tensor import Tensor
@@ -24,7 +25,8 @@ from .transforms import *  # noqa: F403
 # fmt: off
 __all__ = [
     "GradientError", "Primitive", "Tensor", "check_adjoint", "check_grads", "conv2d_composite", "debug", "enable_grad",
-    "functional", "is_grad_enabled", "nn", "no_grad", "numpy", "optim", "primitive", "transforms",
+    "functional", "get_num_threads", "is_grad_enabled", "nn", "no_grad", "numpy", "optim", "primitive",
+    "set_num_threads", "transforms",
 ]
 # fmt: on
 __all__ += functional.__all__

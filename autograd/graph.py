@@ -5,7 +5,7 @@ exactly those values that the rules name. A leaf has no plan. A node never refer
 there are no reference cycles, and memory is freed by reference counting alone.
 
 Nodes are numbered in order of creation, and a node is made after its parents: that order is a topological one, and a
-heap of numbers is all that a sweep needs. There is no recursion, and no sorting.
+heap of numbers is all that a sweep needs. Nothing here is recursive.
 """
 
 from __future__ import annotations
@@ -46,19 +46,11 @@ class Plan:
 class Node:
     """The place of one value in the graph, and of its gradient once there is one."""
 
+    # fmt: off
     __slots__ = (
-        "checks",
-        "dtype",
-        "grad",
-        "hooks",
-        "kind",
-        "number",
-        "parents",
-        "plan",
-        "retains_grad",
-        "saved",
-        "shape",
+        "checks", "dtype", "grad", "hooks", "kind", "number", "parents", "plan", "retains_grad", "saved", "shape",
     )
+    # fmt: on
 
     number: int
     plan: Plan | None
@@ -183,33 +175,35 @@ def _check_unchanged(node: Node, saved: Sequence[Any]) -> None:
         raise RuntimeError(f"backward: an array that {node!r} kept was changed in place {change}{hint}")
 
 
+def leaves(root: Node) -> set[Node]:
+    """The leaves on which a node depends."""
+    return {node for node in _reachable([root]) if node.plan is None}
+
+
 def _leading_to(wanted: set[Node], roots: Sequence[Node]) -> set[Node]:
     """The nodes, at or below the roots, from which a wanted node can be reached, or could be before they were freed."""
-    reached = {node.number: node for node in roots}
-    stack = list(roots)
-    while stack:
-        for parent in stack.pop().parents:
-            if parent.number not in reached:
-                reached[parent.number] = parent
-                stack.append(parent)
     needed: set[Node] = set()
-    for number in sorted(reached, reverse=True):  # parents first
-        node = reached[number]
+    for node in sorted(_reachable(roots), key=_by_age):
         if node in wanted or node.saved is None or not needed.isdisjoint(node.parents):
             needed.add(node)
     return needed
 
 
-def leaves(root: Node) -> set[Node]:
-    """The leaves on which a node depends."""
-    reached = {root}
-    stack = [root]
+def _reachable(roots: Sequence[Node]) -> set[Node]:
+    """The roots and all nodes below them."""
+    reached = set(roots)
+    stack = list(roots)
     while stack:
         for parent in stack.pop().parents:
             if parent not in reached:
                 reached.add(parent)
                 stack.append(parent)
-    return {node for node in reached if node.plan is None}
+    return reached
+
+
+def _by_age(node: Node) -> int:
+    """A sort key that puts parents first."""
+    return -node.number
 
 
 def _fitted(term: Any, parent: Node, plan: Plan) -> Any:

@@ -220,8 +220,39 @@ class Tensor:
         return _rebuild, (type(self), self._data, self.requires_grad, self.grad)
 
     if TYPE_CHECKING:  # Operators and NumPy's methods are attached by `autograd.numpy`.
+        T: Tensor
+        all: Callable[..., Tensor]
+        any: Callable[..., Tensor]
+        argmax: Callable[..., Tensor]
+        argmin: Callable[..., Tensor]
+        argsort: Callable[..., Tensor]
+        astype: Callable[..., Tensor]
+        clip: Callable[..., Tensor]
+        copy: Callable[..., Tensor]
+        cumprod: Callable[..., Tensor]
+        cumsum: Callable[..., Tensor]
+        diagonal: Callable[..., Tensor]
+        dot: Callable[..., Tensor]
+        flatten: Callable[..., Tensor]
+        max: Callable[..., Tensor]
+        mean: Callable[..., Tensor]
+        min: Callable[..., Tensor]
+        nonzero: Callable[..., tuple[Any, ...]]
+        prod: Callable[..., Tensor]
+        ravel: Callable[..., Tensor]
+        repeat: Callable[..., Tensor]
+        reshape: Callable[..., Tensor]
+        round: Callable[..., Tensor]
+        searchsorted: Callable[..., Any]
+        squeeze: Callable[..., Tensor]
+        std: Callable[..., Tensor]
+        sum: Callable[..., Tensor]
+        swapaxes: Callable[..., Tensor]
+        take: Callable[..., Tensor]
+        trace: Callable[..., Tensor]
+        transpose: Callable[..., Tensor]
+        var: Callable[..., Tensor]
 
-        def __getattr__(self, name: str) -> Any: ...
         def __getitem__(self, index: Any) -> Tensor: ...
         def __setitem__(self, index: Any, value: Any) -> None: ...
         def __iter__(self) -> Iterator[Tensor]: ...
