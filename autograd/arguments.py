@@ -24,10 +24,12 @@ def number(function: str, argument: str, value: Any, least: float = -math.inf, m
     return result
 
 
-def integer(function: str, argument: str, value: Any, least: int | None = None) -> int:
-    """An integer that fits into 64 bits, as a Python one; a bool is none."""
+def integer(function: str, argument: str, value: Any, least: int | None = None, most: int | None = None) -> int:
+    """An integer within limits and 64 bits, as a Python one; a bool is none. `most` takes a `least`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
         raise TypeError(f"{function}: {argument} must be an integer, got {value!r}")
+    if least is not None and most is not None and not least <= value <= most:
+        raise ValueError(f"{function}: {argument} must be between {least} and {most}, got {value}")
     if least is not None and value < least:
         raise ValueError(f"{function}: {argument} must be at least {least}, got {value}")
     if not -(2**63) <= value < 2**63:

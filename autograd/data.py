@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .arguments import flag, generator, integer, number
+
 __all__ = ["CLASS_NAMES", "DataError", "ImageDataset", "batches", "fashion_mnist", "find_fashion_mnist", "normalise"]
 
 CLASS_NAMES = (
@@ -110,7 +112,7 @@ def fashion_mnist(full: bool = False) -> ImageDataset:
     Raises DataError when a file fails its checksum (naming the file, the expected and the actual SHA-256), when
     `$AUTOGRAD_DATA` is set and is no folder, and when the full set is neither there nor downloadable.
     """
-    _require_bool("fashion_mnist", "full", full)
+    flag("fashion_mnist", "full", full)
     if not full:
         return _load(EMBEDDED, _SUBSET, "subset embedded in the package")
     if (chosen := _chosen_folder()) and not os.path.isdir(chosen):
@@ -149,8 +151,8 @@ def normalise(images: NDArray[np.uint8], mean: float | None = None, std: float |
     """
     if not isinstance(images, np.ndarray) or images.dtype != np.uint8:
         raise TypeError(f"normalise: images must be a uint8 array, got {_kind(images)}")
-    mean = MEAN if mean is None else _finite("mean", mean)
-    std = STD if std is None else _finite("std", std)
+    mean = MEAN if mean is None else number("normalise", "mean", mean)
+    std = STD if std is None else number("normalise", "std", std)
     if std <= 0:
         raise ValueError(f"normalise: std must be positive, got {std}")
     scaled = images.astype(np.float32)
@@ -193,21 +195,11 @@ class batches:
         lengths = [len(array) for array in arrays]
         if len(set(lengths)) > 1:
             raise ValueError(f"batches: arrays must have equal lengths, got {lengths}")
-        if not isinstance(batch_size, int | np.integer) or isinstance(batch_size, bool):
-            raise TypeError(f"batches: batch_size must be an integer, got {batch_size!r}")
-        if batch_size < 1:
-            raise ValueError(f"batches: batch_size must be positive, got {batch_size}")
-        _require_bool("batches", "shuffle", shuffle)
-        _require_bool("batches", "drop_last", drop_last)
-        if isinstance(rng, bool) or not isinstance(rng, np.random.Generator | int | np.integer | None):
-            raise TypeError(f"batches: rng must be a numpy.random.Generator, an integer or None, got {rng!r}")
-        if isinstance(rng, int | np.integer) and rng < 0:
-            raise ValueError(f"batches: rng must not be negative as a seed, got {rng}")
         self.arrays = arrays
-        self.batch_size = int(batch_size)
-        self.shuffle = shuffle
-        self.drop_last = drop_last
-        self.rng = np.random.default_rng(rng)
+        self.batch_size = integer("batches", "batch_size", batch_size, least=1)
+        self.shuffle = flag("batches", "shuffle", shuffle)
+        self.drop_last = flag("batches", "drop_last", drop_last)
+        self.rng = generator("batches", rng)
 
     def __len__(self) -> int:
         count, rest = divmod(len(self.arrays[0]), self.batch_size)
@@ -219,23 +211,6 @@ class batches:
             span = slice(start, start + self.batch_size)
             chosen = span if order is None else order[span]
             yield tuple(array[chosen] for array in self.arrays)
-
-
-def _finite(name: str, value: object) -> float:
-    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
-        raise TypeError(f"normalise: {name} must be a real number, got {value!r}")
-    try:
-        number = float(value)
-    except OverflowError:  # an int too large for a float
-        number = math.inf
-    if not math.isfinite(number):
-        raise ValueError(f"normalise: {name} must be finite, got {value}")
-    return number
-
-
-def _require_bool(function: str, name: str, value: object) -> None:
-    if not isinstance(value, bool | np.bool):
-        raise TypeError(f"{function}: {name} must be True or False, got {value!r}")
 
 
 def _kind(value: object) -> str:

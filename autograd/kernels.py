@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ._kernels import ffi, lib
+from .arguments import integer
 from .geometry import Conv2dGeometry, Pool2dGeometry
 
 FloatArray = NDArray[np.floating[Any]]
@@ -104,11 +105,7 @@ def get_num_threads() -> int:
 
 def set_num_threads(n: int) -> None:
     """Let kernels use up to ``n`` threads, the caller's included. No result depends on it."""
-    if isinstance(n, bool) or not isinstance(n, (int, np.integer)):
-        raise TypeError(f"set_num_threads: n must be an integer, got {n!r}")
-    if not 1 <= n <= lib.MAX_THREADS:
-        raise ValueError(f"set_num_threads: n must be between 1 and {lib.MAX_THREADS}, got {n}")
-    _Settings.threads = int(n)
+    _Settings.threads = integer("set_num_threads", "n", n, 1, lib.MAX_THREADS)
 
 
 def algorithms() -> list[str]:
@@ -423,11 +420,10 @@ def _divisor(function: str, geometry: Pool2dGeometry, divisor_override: int | No
         raise ValueError(f"{function}: average pooling has no dilation, got {geometry.dilation}")
     if divisor_override is None:
         return 0.0
-    if isinstance(divisor_override, bool) or not isinstance(divisor_override, (int, np.integer)):
-        raise TypeError(f"{function}: divisor_override must be an integer or None, got {divisor_override!r}")
-    if divisor_override == 0 or abs(divisor_override) > 2**53:
-        raise ValueError(f"{function}: divisor_override must be between 1 and 2**53 in size, got {divisor_override}")
-    return float(divisor_override)
+    divisor = integer(function, "divisor_override", divisor_override)
+    if divisor == 0 or abs(divisor) > 2**53:
+        raise ValueError(f"{function}: divisor_override must be between 1 and 2**53 in size, got {divisor}")
+    return float(divisor)
 
 
 @lru_cache(maxsize=1024)

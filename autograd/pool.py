@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from . import kernels
+from .arguments import integer, number
 from .geometry import Pool2dGeometry, pool2d_geometry
 from .numpy import absolute, add_at, einsum, equal, getitem, max, pad, power, reshape, sliding_window_view, where
 from .primitive import Primitive
@@ -104,14 +105,11 @@ def avg_pool2d(
 
 def lp_pool2d(x: Any, norm_type: float, kernel_size: Pair, stride: Pair | None = None, ceil_mode: bool = False) -> Any:
     """The p-norm of every window, (sum |x|^p)^(1/p), with p = norm_type >= 1; its derivative is 0 where it is 0."""
-    if not isinstance(norm_type, int | float) or not norm_type >= 1:
-        raise ValueError(f"lp_pool2d: norm_type must be a number of at least 1, got {norm_type!r}")
+    p = number("lp_pool2d", "norm_type", norm_type, least=1)
     geometry = pool2d_geometry("lp_pool2d", _shape(x), kernel_size, stride, 0, 1, ceil_mode)
-    sums = _avg_pool2d(
-        power(absolute(x), float(norm_type)), geometry=geometry, count_include_pad=True, divisor_override=1
-    )
+    sums = _avg_pool2d(power(absolute(x), p), geometry=geometry, count_include_pad=True, divisor_override=1)
     empty = equal(sums, 0)
-    return where(empty, 0, power(where(empty, 1, sums), 1 / norm_type))
+    return where(empty, 0, power(where(empty, 1, sums), 1 / p))
 
 
 def adaptive_avg_pool2d(x: Any, output_size: Any) -> Any:
@@ -215,9 +213,5 @@ def _output_size(function: str, x: Any, output_size: Any) -> tuple[int, int]:
     sizes = output_size if isinstance(output_size, tuple | list) else (output_size, output_size)
     if len(sizes) != 2:
         raise ValueError(f"{function}: output_size must be an integer or a pair, got {output_size!r}")
-    given = [n if size is None else size for size, n in zip(sizes, shape[2:], strict=True)]
-    if any(isinstance(size, bool) or not isinstance(size, int | np.integer) for size in given):
-        raise TypeError(f"{function}: output_size must be integers or None, got {output_size!r}")
-    if min(given) < 1:
-        raise ValueError(f"{function}: output_size must be positive, got {output_size!r}")
-    return int(given[0]), int(given[1])
+    rows, columns = (n if size is None else size for size, n in zip(sizes, shape[2:], strict=True))
+    return integer(function, "output_size", rows, least=1), integer(function, "output_size", columns, least=1)

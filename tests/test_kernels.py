@@ -555,7 +555,7 @@ def test_rejected_pool_arguments() -> None:
         kernels.max_scatter2d(y, offsets[:, :1], g)
     with pytest.raises(ValueError, match="avg_pool2d: divisor_override must be between 1 and"):
         kernels.avg_pool2d(x, g, True, 0)
-    with pytest.raises(TypeError, match=r"avg_pool2d_adjoint: divisor_override must be an integer or None, got 1\.5"):
+    with pytest.raises(TypeError, match=r"avg_pool2d_adjoint: divisor_override must be an integer, got 1\.5"):
         kernels.avg_pool2d_adjoint(y, g, True, 1.5)  # type: ignore[arg-type]
     dilated = pool2d_geometry("max_pool2d", (1, 2, 4, 4), 2, dilation=2)
     with pytest.raises(ValueError, match=r"avg_pool2d: average pooling has no dilation, got \(2, 2\)"):
