@@ -1,8 +1,8 @@
 """Functions of functions: the gradient, Jacobian and Hessian of a function as functions, and `grad` of tensors.
 
 The functions returned take the same arguments as the given one and differentiate with respect to positional argument
-`argnum`. Given arrays they return arrays; given tensors they return tensors that can be differentiated again, so that
-`grad(grad(f))` and `jacobian(grad(f))` work. Signatures follow HIPS/autograd (Maclaurin, Duvenaud, Adams 2015), and
+`argnum`, which may also be a nest of lists, tuples and dicts of arrays: its gradient is such a nest. Given arrays they
+return arrays; given tensors they return tensors that can be differentiated again, so that `grad(grad(f))` works. Signatures follow HIPS/autograd (Maclaurin, Duvenaud, Adams 2015), and
 `grad(outputs, inputs)` follows PyTorch.
 """
 
@@ -113,13 +113,18 @@ def make_vjp(f: Function, argnum: ArgNum = 0) -> Function:
 
     def linearised(*args: Any, **options: Any) -> tuple[Callable[[Any], Any], Any]:
         values = list(args)
+        inputs: list[Tensor] = []
+
+        def place(value: Any) -> Tensor:
+            # A copy is a place of its own in the graph that still leads to what its original came from.
+            traced = isinstance(value, Tensor) and value.requires_grad
+            inputs.append(copy(value) if traced else _leaf(value))
+            return inputs[-1]
+
         with enable_grad():
             for i in positions:
-                # A copy is a place of its own in the graph that still leads to what its original came from.
-                traced = isinstance(args[i], Tensor) and args[i].requires_grad
-                values[i] = copy(args[i]) if traced else _leaf(args[i])
+                values[i] = _map(place, args[i])
             output = f(*values, **options)
-        inputs = [values[i] for i in positions]
         if not isinstance(output, Tensor) or output._node is None:
             raise ValueError(f"make_vjp: the value of f must depend on argument {argnum}, got {output!r}")
         # If it depends on other tensors, too, it is part of a larger graph, and so are its gradients.
@@ -127,15 +132,28 @@ def make_vjp(f: Function, argnum: ArgNum = 0) -> Function:
 
         def vjp(g: Any) -> Any:
             found = gradients([output], inputs, [g], retain_graph=True, create_graph=nested, allow_unused=True)
-            result = [
+            results = iter(
                 np.zeros(x.shape, x.dtype)[()] if dx is None else dx if nested else dx.data
                 for x, dx in zip(inputs, found, strict=True)
-            ]
-            return result[0] if isinstance(argnum, int) else tuple(result)
+            )
+            shaped = tuple(_map(lambda _: next(results), args[i]) for i in positions)
+            return shaped[0] if isinstance(argnum, int) else shaped
 
         return vjp, output if nested else output.data
 
     return linearised
+
+
+def _map(function: Callable[[Any], Any], tree: Any) -> Any:
+    """The same nest of lists, tuples and dicts with `function` applied to what it holds."""
+    if isinstance(tree, dict):
+        return {key: _map(function, value) for key, value in tree.items()}
+    if isinstance(tree, list):
+        return [_map(function, value) for value in tree]
+    if isinstance(tree, tuple):
+        items = [_map(function, value) for value in tree]
+        return type(tree)(*items) if hasattr(tree, "_fields") else tuple(items)
+    return function(tree)
 
 
 def _leaf(value: Any) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy
 import pytest
@@ -109,3 +109,25 @@ def test_grad_of_tensors() -> None:
 def test_errors(call: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         call()
+
+
+class Layer(NamedTuple):
+    weight: Any
+    bias: Any
+
+
+def test_nests_of_arrays(rng: numpy.random.Generator) -> None:
+    params = [Layer(rng.standard_normal((3, 4)), rng.standard_normal(4)), {"scale": 2.0, "shift": (0.5, -1)}]
+
+    def f(params: Any, x: Any) -> Any:
+        (weight, bias), last = params
+        return np.sum(np.tanh(x @ weight + bias)) * last["scale"] + last["shift"][0]
+
+    x = rng.standard_normal((5, 3))
+    layer, last = grad(f)(params, x)
+    slope = 1 - numpy.tanh(x @ params[0].weight + params[0].bias) ** 2
+    assert isinstance(layer, Layer)
+    numpy.testing.assert_allclose(layer.weight, 2 * x.T @ slope)
+    numpy.testing.assert_allclose(layer.bias, 2 * slope.sum(axis=0))
+    assert last["scale"] == pytest.approx(numpy.tanh(x @ params[0].weight + params[0].bias).sum())
+    assert last["shift"] == (1.0, 0.0)
