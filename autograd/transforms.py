@@ -2,8 +2,8 @@
 
 The functions returned take the same arguments as the given one and differentiate with respect to positional argument
 `argnum`, which may also be a nest of lists, tuples and dicts of arrays: its gradient is such a nest. Given arrays they
-return arrays; given tensors they return tensors that can be differentiated again, so that `grad(grad(f))` works. Signatures follow HIPS/autograd (Maclaurin, Duvenaud, Adams 2015), and
-`grad(outputs, inputs)` follows PyTorch.
+return arrays; given tensors they return tensors that can be differentiated again, so that `grad(grad(f))` works.
+Signatures follow HIPS/autograd (Maclaurin, Duvenaud, Adams 2015), and `grad(outputs, inputs)` follows PyTorch.
 """
 
 from __future__ import annotations
