@@ -6,6 +6,8 @@ environment can hold only one of them.
 
 import os as _os
 
+__version__ = "0.1.0"
+
 if _os.path.exists(_os.path.join(_os.path.dirname(__file__), "tracer.py")):
     raise ImportError(
         f"the distributions 'convgrad' and 'autograd' are both installed in {_os.path.dirname(__file__)}, and have "

@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
-from . import kernels
+from . import __version__, kernels
 from .bench.graph import node_cost
 from .data import DataError, fashion_mnist, find_fashion_mnist
-from .learn import ACTIVATIONS, Epoch, draw, train
+from .learn import ACTIVATIONS, Epoch, check_picture, draw, train
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns the exit code: 0, or 2 after a line that says what is wrong."""
     options = _parser().parse_args(arguments)
     try:
-        if options.threads is not None:
+        if "threads" in options:
             kernels.set_num_threads(options.threads)
         code: int = options.run(options)
     except (DataError, ValueError, OSError) as error:
@@ -43,6 +43,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Automatic differentiation that lets you see what a convolution learns.",
         epilog="Start with: python -m autograd learn",
     )
+    parser.add_argument("--version", action="version", version=f"convgrad {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     learn = commands.add_parser(
@@ -61,21 +62,27 @@ def _parser() -> argparse.ArgumentParser:
     )
     learn.add_argument("--epochs", type=_positive, default=20, help="how often to go through all training images")
     learn.add_argument("--batch-size", type=_positive, default=32, help="images per step")
-    learn.add_argument("--learning-rate", type=float, default=0.06, help="of the first epoch; it falls to almost 0")
+    learn.add_argument(
+        "--learning-rate", type=float, default=0.06, help="of the first epoch; it then falls to almost 0"
+    )
     learn.add_argument("--activation", choices=tuple(ACTIVATIONS), default="relu", help="between the layers")
-    learn.add_argument("--seed", type=int, default=0, help="fixes the first weights and the order of the images")
+    learn.add_argument("--seed", type=_seed, default=0, help="fixes the first weights and the order of the images")
     learn.add_argument("--out", type=Path, default=Path("learned/filters.png"), help="where to write the picture")
     learn.set_defaults(run=_learn)
 
-    info = commands.add_parser("info", help="show versions, instruction set, threads, and where data was found")
+    says = "show versions, instruction set, threads, and where data was found"
+    info = commands.add_parser("info", help=says, description=says.capitalize() + ".")
     info.set_defaults(run=_info)
 
-    bench = commands.add_parser("bench", help="measure, against a peer if there is one")
+    says = "measure, and compare with a peer if there is one"
+    bench = commands.add_parser("bench", help=says, description=says.capitalize() + ".")
     bench.add_argument("what", choices=("graph",), help="graph: the cost of a node, forward and backward")
     bench.add_argument("--peer-python", metavar="PATH", help="an interpreter that has PyTorch, to compare with")
     bench.set_defaults(run=_bench)
     for command in (learn, info, bench):
-        command.add_argument("--threads", type=_positive, default=None, help="threads for convolution and pooling")
+        command.add_argument(
+            "--threads", type=_positive, default=argparse.SUPPRESS, help="for convolution and pooling (default: all)"
+        )
     return parser
 
 
@@ -85,20 +92,30 @@ def _positive(text: str) -> int:
     return int(text)
 
 
+def _seed(text: str) -> int:
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"must be an integer that is not negative, got {text!r}")
+    return int(text)
+
+
 def _learn(options: argparse.Namespace) -> int:
     import matplotlib.figure  # noqa: F401 (found missing before the training, not after it)
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from threadpoolctl import threadpool_limits
 
+    check_picture(options.out)
     if not 0 < options.learning_rate < float("inf"):
         raise ValueError(f"--learning-rate must be positive, got {options.learning_rate}")
-    console = Console()
+    console = Console(soft_wrap=True, highlight=False)
     data = fashion_mnist(full=options.data == "full")
     console.print(f"{len(data.train_images):,} training and {len(data.test_images):,} held-out images: {data.source}")
     steps = -(-len(data.train_images) // options.batch_size) * options.epochs
     start = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    # The dense layers are too small for threads of NumPy's BLAS, which spin while they wait: where other programs use a
+    # core as well, they make the whole training several times slower.
+    with threadpool_limits(1, "blas"), Progress(*columns, console=console, transient=True) as progress:
         bar = progress.add_task("training", total=steps)
 
         def on_step(epoch: int, loss: float) -> None:
@@ -108,7 +125,6 @@ def _learn(options: argparse.Namespace) -> int:
             progress.console.print(
                 f"epoch {epoch + 1:2}/{options.epochs}  training loss {result.loss:.3f}  "
                 f"held-out accuracy {result.accuracy:.1%}  {result.seconds:.1f} s",
-                highlight=False,
             )
 
         learned = train(
@@ -127,7 +143,6 @@ def _learn(options: argparse.Namespace) -> int:
         f"Every weight is what it was, plus the sum over {steps:,} steps of -rate x gradient, to within "
         f"{learned.discrepancy():.1e}: rounding.\n"
         f"The filters, what their gradients added to them, and what they became: {options.out}",
-        highlight=False,
     )
     return 0
 
@@ -144,7 +159,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 def _info(options: argparse.Namespace) -> int:
     lines = {
-        "convgrad": _version("convgrad"),
+        "convgrad": __version__,
         "Python": f"{platform.python_version()} ({platform.machine()}, {platform.system()})",
         "NumPy": np.__version__,
         "instruction set": f"{kernels.isa()} (of {', '.join(kernels.supported_isas())}; AUTOGRAD_ISA caps it)",

@@ -210,7 +210,10 @@ def _fitted(term: Any, parent: Node, plan: Plan) -> Any:
     """The term summed over the axes along which its operand was repeated, and in its operand's dtype."""
     if term.shape != parent.shape:
         if not plan.broadcasts:
-            raise AssertionError(f"a rule of {plan.name} returned shape {term.shape} for {parent!r}")
+            raise ValueError(
+                f"{plan.name}: a rule returned shape {term.shape} for {parent!r}; "
+                "say broadcasts=True if this primitive repeats its arguments to a common shape"
+            )
         lead = term.ndim - len(parent.shape)
         repeated = [lead + i for i, n in enumerate(parent.shape) if n != term.shape[lead + i]]
         term = term.sum(axis=(*range(lead), *repeated)).reshape(parent.shape)

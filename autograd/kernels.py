@@ -192,7 +192,8 @@ def _operands(function: str, **arguments: tuple[Any, tuple[int, ...]]) -> list[N
     (first, array), *rest = arrays.items()
     for name, other in rest:
         if other.dtype.newbyteorder("=") != array.dtype.newbyteorder("="):
-            raise TypeError(f"{function}: {first} and {name} must have one dtype, got {array.dtype} and {other.dtype}")
+            dtypes = f"{array.dtype} and {other.dtype}"
+            raise TypeError(f"{function}: {first} and {name} must have one dtype, got {dtypes}; convert with astype()")
     return list(arrays.values())
 
 

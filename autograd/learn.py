@@ -104,7 +104,11 @@ def train(
         rate = optimizer.param_groups[0]["lr"]
         for x, labels in loader:
             optimizer.zero_grad()
-            loss = cross_entropy(model(x), labels)
+            with np.errstate(over="ignore", invalid="ignore"):  # reported below, in terms of what was asked for
+                loss = cross_entropy(model(x), labels)
+            if not np.isfinite(loss.item()):
+                where = f"{loss.item()} in epoch {epoch + 1}"
+                raise ValueError(f"train: the loss is {where}; try a smaller learning rate than {learning_rate}")
             loss.backward()
             optimizer.step()
             for name, p in model.named_parameters():
@@ -130,8 +134,21 @@ def accuracy(model: nn.Module, images: Any, labels: Any, batch_size: int = 500) 
     return right / len(images)
 
 
+def check_picture(path: Path) -> None:
+    """Raises ValueError or OSError if no picture can be written to this path; makes its folder."""
+    from matplotlib.backend_bases import FigureCanvasBase
+
+    kinds = sorted(FigureCanvasBase.get_supported_filetypes())
+    if path.suffix.removeprefix(".") not in kinds:
+        raise ValueError(f"the picture's name must end in one of .{', .'.join(kinds)}, got {str(path)!r}")
+    if path.is_dir():
+        raise ValueError(f"the picture needs the name of a file, and {str(path)!r} is a folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
 def draw(learned: Learned, path: Path) -> None:
     """Writes a picture: every filter of the first layer as it was, what its gradients added, and what it became."""
+    check_picture(path)
     from matplotlib.figure import Figure
 
     after = dict(learned.model.named_parameters())["conv1.weight"].data
@@ -158,5 +175,4 @@ def draw(learned: Learned, path: Path) -> None:
         f"(held-out accuracy {learned.epochs[-1].accuracy:.1%})",
         fontsize=13,
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)

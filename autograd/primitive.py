@@ -75,6 +75,8 @@ class Primitive:
             self.defaults = dict.fromkeys(code.co_varnames[:named])
             self.defaults |= dict(zip(self.parameters[code.co_argcount - len(optional) :], optional, strict=True))
             self.defaults |= getattr(function, "__kwdefaults__", None) or {}
+            if unknown := rules.keys() - {*self.parameters, self.variadic}:
+                raise TypeError(f"{self.name}: there is a rule for {', '.join(unknown)}, but no such argument")
         self._plans: dict[tuple[int, ...], Plan] = {}
         self.registry[self.name] = self
 
@@ -94,6 +96,9 @@ class Primitive:
                     key.append(len(values))
                 arg = arg._data
             values.append(arg)
+        for name, value in metadata.items():
+            if isinstance(value, Tensor):
+                raise TypeError(f"{self.name}: the tensor {name} must be passed by position")
         if not traced:
             result = self.plain(*args, **metadata)
             return result[0] if self.has_residual else result

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .graph import Node, numbers, sweep
+from .modes import recording
 
 
 class Tensor:
@@ -88,7 +89,8 @@ class Tensor:
             self._node = None
         elif self._node is None:
             if self._data.dtype.kind != "f":
-                raise TypeError(f"requires_grad: only floating tensors have gradients, got dtype {self._data.dtype}")
+                dtype = f"dtype {self._data.dtype}"
+                raise TypeError(f"requires_grad: only floating tensors have gradients, got {dtype}; write 3.0 for 3")
             self._node = Node(self._data, None, (), ())
         return self
 
@@ -185,10 +187,18 @@ class Tensor:
         return self._data.tolist()
 
     def __float__(self) -> float:
-        return float(self.item())
+        return float(self._scalar("float"))
 
     def __int__(self) -> int:
-        return int(self.item())
+        return int(self._scalar("int"))
+
+    def _scalar(self, conversion: str) -> Any:
+        # `math.sin(x)` and `array[0] = x` convert behind the user's back, and the gradient would be silently wrong.
+        if self._node is not None and recording.get():
+            raise TypeError(
+                f"{conversion}: a tensor that requires a gradient would leave the graph; use item(), or no_grad()"
+            )
+        return self.item()
 
     def __index__(self) -> int:
         if self._data.dtype.kind not in "iu":

@@ -2,7 +2,7 @@
 
 The functions returned take the same arguments as the given one and differentiate with respect to positional argument
 `argnum`, which may also be a nest of lists, tuples and dicts of arrays: its gradient is such a nest. Given arrays they
-return arrays; given tensors they return tensors that can be differentiated again, so that `grad(grad(f))` works.
+return arrays; given tensors that require gradients, tensors that can be differentiated again: `grad(grad(f))` works.
 Signatures follow HIPS/autograd (Maclaurin, Duvenaud, Adams 2015), and `grad(outputs, inputs)` follows PyTorch.
 """
 
@@ -13,6 +13,7 @@ from typing import Any, overload
 
 import numpy as np
 
+from .arguments import integer
 from .graph import leaves
 from .modes import enable_grad
 from .numpy import copy, reshape, stack, sum
@@ -25,7 +26,7 @@ ArgNum = int | Sequence[int]
 
 
 @overload
-def grad(outputs: Function, inputs: ArgNum = 0) -> Function: ...
+def grad(outputs: Function, inputs: ArgNum = 0, *, argnum: ArgNum | None = None) -> Function: ...
 @overload
 def grad(
     outputs: Tensor | Sequence[Tensor],
@@ -42,6 +43,8 @@ def grad(
     retain_graph: bool | None = None,
     create_graph: bool = False,
     allow_unused: bool = False,
+    *,
+    argnum: ArgNum | None = None,
 ) -> Any:
     """`grad(f, argnum=0)`: the function that computes the gradient of the scalar-valued function f.
 
@@ -62,7 +65,7 @@ def grad(
         return gradients(outputs, wanted, grad_outputs, retain_graph, create_graph, allow_unused)
 
     def gradient(*args: Any, **options: Any) -> Any:
-        return value_and_grad(outputs, inputs)(*args, **options)[1]
+        return value_and_grad(outputs, inputs if argnum is None else argnum)(*args, **options)[1]
 
     return gradient
 
@@ -109,7 +112,7 @@ def make_vjp(f: Function, argnum: ArgNum = 0) -> Function:
 
     vjp can be called any number of times. Raises TypeError for an argument that is not floating.
     """
-    positions = (argnum,) if isinstance(argnum, int) else tuple(argnum)
+    positions = [integer("make_vjp", "argnum", i) for i in ([argnum] if isinstance(argnum, int) else argnum)]
 
     def linearised(*args: Any, **options: Any) -> tuple[Callable[[Any], Any], Any]:
         values = list(args)
@@ -123,18 +126,26 @@ def make_vjp(f: Function, argnum: ArgNum = 0) -> Function:
 
         with enable_grad():
             for i in positions:
+                if not -len(args) <= i < len(args):
+                    raise TypeError(f"argnum {argnum}: there are {len(args)} positional arguments")
                 values[i] = _map(place, args[i])
             output = f(*values, **options)
-        if not isinstance(output, Tensor) or output._node is None:
-            raise ValueError(f"make_vjp: the value of f must depend on argument {argnum}, got {output!r}")
+        if not isinstance(output, Tensor):
+            output = Tensor(output)
+        if output._node is None:  # its value does not depend on the argument: the gradient is zero
+
+            def zero(g: Any) -> Any:
+                shaped = tuple(_map(lambda value: _zeros(_leaf(value)), args[i]) for i in positions)
+                return shaped[0] if isinstance(argnum, int) else shaped
+
+            return zero, output.data
         # If it depends on other tensors, too, it is part of a larger graph, and so are its gradients.
         nested = not leaves(output._node) <= {tensor._node for tensor in inputs}
 
         def vjp(g: Any) -> Any:
             found = gradients([output], inputs, [g], retain_graph=True, create_graph=nested, allow_unused=True)
             results = iter(
-                np.zeros(x.shape, x.dtype)[()] if dx is None else dx if nested else dx.data
-                for x, dx in zip(inputs, found, strict=True)
+                _zeros(x) if dx is None else dx if nested else dx.data for x, dx in zip(inputs, found, strict=True)
             )
             shaped = tuple(_map(lambda _: next(results), args[i]) for i in positions)
             return shaped[0] if isinstance(argnum, int) else shaped
@@ -154,6 +165,10 @@ def _map(function: Callable[[Any], Any], tree: Any) -> Any:
         items = [_map(function, value) for value in tree]
         return type(tree)(*items) if hasattr(tree, "_fields") else tuple(items)
     return function(tree)
+
+
+def _zeros(x: Tensor) -> Any:
+    return np.zeros(x.shape, x.dtype)[()]
 
 
 def _leaf(value: Any) -> Tensor:

@@ -95,6 +95,7 @@ def test_info_names_what_is_in_use() -> None:
     [
         (["learn", "--epochs", "0"], "must be a positive integer, got '0'"),
         (["learn", "--activation", "swish"], "invalid choice: 'swish'"),
+        (["learn", "--seed", "-1"], "must be an integer that is not negative, got '-1'"),
         (["teach"], "invalid choice: 'teach'"),
         ([], "COMMAND"),
     ],
@@ -112,6 +113,21 @@ def test_a_wrong_value_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -
     pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     assert main(["learn", "--learning-rate", "-1"]) == 2
     assert capsys.readouterr().err == "autograd learn: --learning-rate must be positive, got -1.0\n"
+
+
+@pytest.mark.parametrize("out", [".", "picture", "picture.xyz", ""])
+def test_a_picture_that_cannot_be_written_is_refused_before_training(
+    out: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
+    monkeypatch.setattr("autograd.__main__.train", lambda *args: pytest.fail("it trained"))
+    assert main(["learn", "--out", out]) == 2
+    assert capsys.readouterr().err.startswith("autograd learn: the picture")
+
+
+def test_divergence_is_an_error(few: ImageDataset) -> None:
+    with pytest.raises(ValueError, match=r"train: the loss is (nan|inf) in epoch \d; try a smaller learning rate"):
+        learn.train(few, epochs=2, learning_rate=1e4)
 
 
 def test_missing_packages_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,7 +92,7 @@ def test_attributes_come_and_go():
 @pytest.mark.parametrize(("name", "kind"), [("scale", "Parameter"), ("mean", "Buffer")])
 def test_a_parameter_is_not_silently_replaced_by_a_plain_tensor(name, kind):
     block = Block()
-    with pytest.raises(TypeError, match=rf"Block.{name}: a {kind} cannot be replaced by a plain tensor"):
+    with pytest.raises(TypeError, match=rf"Block.{name}: a {kind} cannot be replaced by a Tensor"):
         setattr(block, name, Tensor(np.ones(2)))
 
 

@@ -88,10 +88,10 @@ class Module:
 
     def __setattr__(self, name: str, value: Any) -> None:
         replaced = vars(self).get(name)
-        if isinstance(replaced, Parameter | Buffer) and type(value) is Tensor:
+        if isinstance(replaced, Parameter | Buffer) and not isinstance(value, Parameter | Buffer | None):
             kind = type(replaced).__name__
             raise TypeError(
-                f"{type(self).__name__}.{name}: a {kind} cannot be replaced by a plain tensor; "
+                f"{type(self).__name__}.{name}: a {kind} cannot be replaced by a {type(value).__name__}; "
                 f"assign a {kind}, or write into it in place"
             )
         super().__setattr__(name, value)

@@ -1,7 +1,8 @@
 """The differentiable NumPy, in which the rules themselves are written: the same functions on arrays and tensors.
 
 On arrays a function gives what NumPy gives; on tensors it gives a tensor, recorded when one of them requires a
-gradient. Names, arguments and meanings are NumPy's, where not said otherwise. Whatever is not defined here (constants,
+gradient. Names, arguments and meanings are NumPy's, where not said otherwise, without `out`, `where`, `order` and
+`initial`. Whatever is not defined here (constants,
 dtypes, `zeros`, `arange`, `random`, ...) is NumPy's own, and refuses tensors.
 """
 

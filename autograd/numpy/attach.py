@@ -41,10 +41,9 @@ def _ours(function: Any) -> Callable[..., Any]:
     try:
         return _OURS[function]
     except (KeyError, TypeError):
-        name = getattr(function, "__name__", repr(function))
-        raise TypeError(
-            f"numpy.{name}: not differentiable here; pass tensor.detach().data to compute without gradients"
-        ) from None
+        module = (getattr(function, "__module__", None) or "numpy").removesuffix("._core")
+        name = f"{module}.{getattr(function, '__name__', function)}"
+        raise TypeError(f"{name}: not differentiable here; call it on tensor.data to go without") from None
 
 
 def _array_ufunc(self: Tensor, ufunc: Any, method: str, *inputs: Any, **options: Any) -> Any:

@@ -354,11 +354,12 @@ _clip_above = _ufunc(
 )
 
 
-def clip(x: Any, min: Any = None, max: Any = None) -> Any:
-    """x limited to [min, max]; a bound that is None does not limit. At a bound the gradient is x's."""
-    if min is not None:
-        x = _clip_below(x, min)
-    return x if max is None else _clip_above(x, max)
+def clip(x: Any, a_min: Any = None, a_max: Any = None, *, min: Any = None, max: Any = None) -> Any:
+    """x limited to [a_min, a_max], also called min and max; None does not limit. At a bound the gradient is x's."""
+    low, high = a_min if min is None else min, a_max if max is None else max
+    if low is not None:
+        x = _clip_below(x, low)
+    return x if high is None else _clip_above(x, high)
 
 
 def nan_to_num(
