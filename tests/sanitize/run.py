@@ -127,8 +127,10 @@ TOOLS = {
             **INVALID_ACCESS,
         },
         # Valgrind runs one thread at a time: how threads share work is left to ThreadSanitizer.
-        # It ignores the processor's mode in which denormals count as zero.
-        selection="not threads_and_repetition and not splitting and not two_python_threads and not denormals",
+        # It ignores the processor's mode in which denormals count as zero, and has no room itself when a test limits
+        # the address space.
+        selection="not threads_and_repetition and not splitting and not two_python_threads and not denormals"
+        " and not fewer_threads",
         short="test_conv_maps and odd-channels",
     ),
 }
