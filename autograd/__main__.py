@@ -148,12 +148,12 @@ def _learn(options: argparse.Namespace) -> int:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    costs = node_cost(options.peer_python)
-    for cost in costs:
+    found = node_cost(options.peer_python)
+    for cost in filter(None, (found.ours, found.peer)):
         low, high = cost.spread
         print(f"{cost.version:20} {cost.median:6.2f} us per scalar multiply-add (quartiles {low:.2f} to {high:.2f})")
-    if len(costs) > 1:
-        print(f"ratio {costs[0].median / costs[1].median:.2f}")
+    if found.ratio is not None:
+        print(f"{'ratio':20} {found.ratio:6.2f} (median over the rounds)")
     return 0
 
 

@@ -38,7 +38,15 @@ class NodeCost(NamedTuple):
     spread: tuple[float, float]  # the quartiles
 
 
-def node_cost(peer_python: str | None = None, length: int = 1000, rounds: int = 100) -> list[NodeCost]:
+class Comparison(NamedTuple):
+    """Our side, the peer if there is one, and the median over the rounds of our time over the peer's."""
+
+    ours: NodeCost
+    peer: NodeCost | None
+    ratio: float | None
+
+
+def node_cost(peer_python: str | None = None, length: int = 1000, rounds: int = 200) -> Comparison:
     """Runs the chain on our side and, if an interpreter that has PyTorch is given, on that, in turns.
 
     Raises ValueError if that interpreter cannot import torch.
@@ -48,17 +56,17 @@ def node_cost(peer_python: str | None = None, length: int = 1000, rounds: int = 
     try:
         if peer_python is not None:
             sides.append(Peer(_TORCH + chain, peer_python))
-        times: list[list[float]] = [[] for _ in sides]
-        for repeat in range(rounds + 5):
-            for side, record in zip(sides, times, strict=True):
-                seconds = side.time()
-                if repeat >= 5:  # the first rounds warm up
-                    record.append(seconds / length * 1e6)
+        for _ in range(5):  # warm up
+            for side in sides:
+                side.time()
+        times = [[side.time() / length * 1e6 for side in sides] for _ in range(rounds)]
     finally:
         for side in sides:
             side.close()
     costs = []
-    for side, record in zip(sides, times, strict=True):
+    for side, record in zip(sides, zip(*times, strict=True), strict=True):
         low, median, high = statistics.quantiles(record, n=4)
         costs.append(NodeCost(side.version, median, (low, high)))
-    return costs
+    if peer_python is None:
+        return Comparison(costs[0], None, None)
+    return Comparison(costs[0], costs[1], statistics.median(ours / theirs for ours, theirs in times))

@@ -30,7 +30,11 @@ class Peer:
         self._process = subprocess.Popen(
             [python, "-c", _LOOP], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         )
-        self.version = self._ask(repr(source))
+        try:
+            self.version = self._ask(repr(source))
+        except (OSError, ValueError):
+            self.close()
+            raise
 
     def _ask(self, line: str) -> str:
         assert self._process.stdin is not None
