@@ -18,13 +18,10 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from . import kernels
 from .geometry import Conv2dGeometry, conv2d_geometry, conv_transpose2d_geometry
-from .numpy import concatenate, pad, reshape, sliding_window_view, sum, tensordot, transpose
+from .numpy import concatenate, pad, reshape, shape, sliding_window_view, sum, tensordot, transpose
 from .primitive import Primitive
-from .tensor import Tensor
 
 __all__ = ["conv2d", "conv2d_composite", "conv2d_input", "conv2d_weight", "conv_transpose2d"]
 
@@ -72,10 +69,10 @@ def conv2d(
 
     Differentiable in x, weight and bias, to any order. Raises ValueError or TypeError naming the argument and value.
     """
-    geometry = conv2d_geometry("conv2d", _shape(x), _shape(weight), stride, padding, dilation, groups)
+    geometry = conv2d_geometry("conv2d", shape(x), shape(weight), stride, padding, dilation, groups)
     if padding_mode != "zeros":
         x = _pad_border(x, geometry, padding_mode)
-        geometry = conv2d_geometry("conv2d", _shape(x), _shape(weight), stride, 0, dilation, groups)
+        geometry = conv2d_geometry("conv2d", shape(x), shape(weight), stride, 0, dilation, groups)
     return _conv2d(x, weight, bias, geometry=geometry)
 
 
@@ -94,7 +91,7 @@ def conv2d_input(
 
     input_size: the input's shape (N, C, H, W); grad_output: (N, O, oh, ow). Differentiable in weight and grad_output.
     """
-    geometry = conv2d_geometry("conv2d_input", input_size, _shape(weight), stride, padding, dilation, groups)
+    geometry = conv2d_geometry("conv2d_input", input_size, shape(weight), stride, padding, dilation, groups)
     _require_shape("conv2d_input", grad_output, geometry.y_shape)
     return _conv2d_input(grad_output, weight, geometry=geometry)
 
@@ -114,7 +111,7 @@ def conv2d_weight(
 
     weight_size: the filters' shape (O, C / groups, kh, kw); grad_output: (N, O, oh, ow). Differentiable in both arrays.
     """
-    geometry = conv2d_geometry("conv2d_weight", _shape(input), weight_size, stride, padding, dilation, groups)
+    geometry = conv2d_geometry("conv2d_weight", shape(input), weight_size, stride, padding, dilation, groups)
     _require_shape("conv2d_weight", grad_output, geometry.y_shape)
     return _conv2d_weight(input, grad_output, geometry=geometry)
 
@@ -136,7 +133,7 @@ def conv_transpose2d(
     the larger of stride and dilation, adds computed cells at the bottom and right.
     """
     geometry = conv_transpose2d_geometry(
-        "conv_transpose2d", _shape(x), _shape(weight), stride, padding, output_padding, dilation, groups
+        "conv_transpose2d", shape(x), shape(weight), stride, padding, output_padding, dilation, groups
     )
     y = _conv2d_input(x, weight, geometry=geometry)
     if bias is None:
@@ -158,7 +155,7 @@ def conv2d_composite(
 
     Arguments and result are those of `conv2d`. Slow and memory-hungry; it is here to be compared with.
     """
-    g = conv2d_geometry("conv2d_composite", _shape(x), _shape(weight), stride, padding, dilation, groups)
+    g = conv2d_geometry("conv2d_composite", shape(x), shape(weight), stride, padding, dilation, groups)
     x = pad(x, ((0, 0), (0, 0), *(tuple(max(p, 0) for p in pair) for pair in g.padding)))
     rows, columns = (slice(max(-p, 0), n - max(-q, 0)) for (p, q), n in zip(g.padding, x.shape[2:], strict=True))
     extent = tuple(d * (k - 1) + 1 for d, k in zip(g.dilation, g.kernel, strict=True))
@@ -190,10 +187,6 @@ def _pad_border(x: Any, geometry: Conv2dGeometry, padding_mode: str) -> Any:
     return pad(x, ((0, 0), (0, 0), *geometry.padding), mode=_BORDERS[padding_mode])
 
 
-def _shape(x: Any) -> tuple[int, ...]:
-    return x.shape if isinstance(x, Tensor) else np.shape(x)
-
-
-def _require_shape(function: str, array: Any, shape: tuple[int, ...], argument: str = "grad_output") -> None:
-    if _shape(array) != shape:
-        raise ValueError(f"{function}: {argument} must have shape {shape}, got {_shape(array)}")
+def _require_shape(function: str, array: Any, expected: tuple[int, ...], argument: str = "grad_output") -> None:
+    if shape(array) != expected:
+        raise ValueError(f"{function}: {argument} must have shape {expected}, got {shape(array)}")

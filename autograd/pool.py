@@ -15,7 +15,7 @@ import numpy as np
 from . import kernels
 from .arguments import integer, number
 from .geometry import Pool2dGeometry, pool2d_geometry
-from .numpy import absolute, add_at, einsum, equal, getitem, max, pad, power, reshape, sliding_window_view, where
+from .numpy import absolute, add_at, einsum, equal, getitem, max, pad, power, reshape, shape, sliding_window_view, where
 from .primitive import Primitive
 from .tensor import Tensor
 
@@ -74,7 +74,7 @@ def max_pool2d(
     return_indices: also return, as an int64 array, the position of each maximum in the flattened (H, W) plane.
     ties: which of equal maxima receives the gradient: the 'first' (row-major), or all, the gradient being 'split'.
     """
-    geometry = pool2d_geometry("max_pool2d", _shape(x), kernel_size, stride, padding, dilation, ceil_mode)
+    geometry = pool2d_geometry("max_pool2d", shape(x), kernel_size, stride, padding, dilation, ceil_mode)
     if ties == "first":
         y = _max_pool2d(x, geometry=geometry)
     elif ties == "split":
@@ -99,14 +99,14 @@ def avg_pool2d(
     count_include_pad: whether padding counts in the divisor; what overhangs it (ceil_mode) never does.
     divisor_override: divide by this instead.
     """
-    geometry = pool2d_geometry("avg_pool2d", _shape(x), kernel_size, stride, padding, 1, ceil_mode)
+    geometry = pool2d_geometry("avg_pool2d", shape(x), kernel_size, stride, padding, 1, ceil_mode)
     return _avg_pool2d(x, geometry=geometry, count_include_pad=count_include_pad, divisor_override=divisor_override)
 
 
 def lp_pool2d(x: Any, norm_type: float, kernel_size: Pair, stride: Pair | None = None, ceil_mode: bool = False) -> Any:
     """The p-norm of every window, (sum |x|^p)^(1/p), with p = norm_type >= 1; its derivative is 0 where it is 0."""
     p = number("lp_pool2d", "norm_type", norm_type, least=1)
-    geometry = pool2d_geometry("lp_pool2d", _shape(x), kernel_size, stride, 0, 1, ceil_mode)
+    geometry = pool2d_geometry("lp_pool2d", shape(x), kernel_size, stride, 0, 1, ceil_mode)
     sums = _avg_pool2d(power(absolute(x), p), geometry=geometry, count_include_pad=True, divisor_override=1)
     empty = equal(sums, 0)
     return where(empty, 0, power(where(empty, 1, sums), 1 / p))
@@ -119,7 +119,7 @@ def adaptive_avg_pool2d(x: Any, output_size: Any) -> Any:
     """
     sizes = _output_size("adaptive_avg_pool2d", x, output_size)
     means = []
-    for n, bins in zip(_shape(x)[2:], sizes, strict=True):
+    for n, bins in zip(shape(x)[2:], sizes, strict=True):
         matrix = np.zeros((bins, n), _raw(x).dtype)
         for j, (start, stop) in enumerate(_bins(n, bins)):
             matrix[j, start:stop] = 1 / (stop - start)
@@ -152,7 +152,7 @@ def max_unpool2d(
     output_size: (H, W) of the result, by default (size - 1) * stride - 2 * padding + kernel_size.
     Raises ValueError for an index outside the plane.
     """
-    batch, channels, height, width = shape = _shape(x)
+    batch, channels, height, width = shape(x)
     if output_size is None:
         g = pool2d_geometry("max_unpool2d", (batch, channels, 2**20, 2**20), kernel_size, stride, padding)
         size = [
@@ -165,8 +165,8 @@ def max_unpool2d(
     positions = np.asarray(_raw(indices))
     if positions.dtype.kind not in "iu":
         raise TypeError(f"max_unpool2d: indices must be integers, got dtype {positions.dtype}")
-    if positions.shape != shape:
-        raise ValueError(f"max_unpool2d: indices must have shape {shape}, got {positions.shape}")
+    if positions.shape != shape(x):
+        raise ValueError(f"max_unpool2d: indices must have shape {shape(x)}, got {positions.shape}")
     if positions.size and not (positions.min() >= 0 and positions.max() < size[0] * size[1]):
         wrong = positions[(positions < 0) | (positions >= size[0] * size[1])][0]
         raise ValueError(f"max_unpool2d: indices must lie in a plane of {size[0]} x {size[1]} cells, got {wrong}")
@@ -177,10 +177,6 @@ def max_unpool2d(
 
 def _raw(x: Any) -> Any:
     return x._data if isinstance(x, Tensor) else np.asarray(x)
-
-
-def _shape(x: Any) -> tuple[int, ...]:
-    return x.shape if isinstance(x, Tensor) else np.shape(x)
 
 
 def _windows(x: Any, g: Pool2dGeometry, value: float) -> Any:
@@ -207,11 +203,11 @@ def _bins(n: int, bins: int) -> list[tuple[int, int]]:
 
 
 def _output_size(function: str, x: Any, output_size: Any) -> tuple[int, int]:
-    shape = _shape(x)
-    if len(shape) != 4 or 0 in shape[2:]:
-        raise ValueError(f"{function}: x must have shape (N, C, H, W) with a plane that is not empty, got {shape}")
+    x_shape = shape(x)
+    if len(x_shape) != 4 or 0 in x_shape[2:]:
+        raise ValueError(f"{function}: x must have shape (N, C, H, W) with a plane that is not empty, got {x_shape}")
     sizes = output_size if isinstance(output_size, tuple | list) else (output_size, output_size)
     if len(sizes) != 2:
         raise ValueError(f"{function}: output_size must be an integer or a pair, got {output_size!r}")
-    rows, columns = (n if size is None else size for size, n in zip(sizes, shape[2:], strict=True))
+    rows, columns = (n if size is None else size for size, n in zip(sizes, x_shape[2:], strict=True))
     return integer(function, "output_size", rows, least=1), integer(function, "output_size", columns, least=1)

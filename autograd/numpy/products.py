@@ -13,7 +13,7 @@ import numpy as np
 from ..primitive import Primitive, primitive
 from ..tensor import Tensor
 from .elementwise import multiply
-from .shaping import expand_dims, ravel, reshape, swapaxes, transpose
+from .shaping import expand_dims, ndim, ravel, reshape, swapaxes, transpose
 
 # fmt: off
 __all__ = [
@@ -30,27 +30,23 @@ _matmul: Primitive = Primitive(
 )
 
 
-def _ndim(x: Any) -> int:
-    return np.ndim(x._data if isinstance(x, Tensor) else x)
-
-
 def matmul(x: Any, y: Any) -> Any:
     """`x @ y`: the matrix product over the last two axes, the others broadcast; a vector is a row or a column."""
     if not isinstance(x, Tensor) and not isinstance(y, Tensor):
         return np.matmul(x, y)
-    if not _ndim(x) or not _ndim(y):
+    if not ndim(x) or not ndim(y):
         raise ValueError(
-            f"matmul: scalars are not allowed, got operands with {_ndim(x)} and {_ndim(y)} dimensions; use *"
+            f"matmul: scalars are not allowed, got operands with {ndim(x)} and {ndim(y)} dimensions; use *"
         )
     product = _matmul(
-        expand_dims(x, 0) if _ndim(x) == 1 else x,
-        expand_dims(y, 1) if _ndim(y) == 1 else y,
+        expand_dims(x, 0) if ndim(x) == 1 else x,
+        expand_dims(y, 1) if ndim(y) == 1 else y,
     )
     shape = product.shape
-    if _ndim(y) == 1:
+    if ndim(y) == 1:
         shape = shape[:-1]
-    if _ndim(x) == 1:
-        shape = (*shape[: -2 if _ndim(y) > 1 else -1], *(shape[-1:] if _ndim(y) > 1 else ()))
+    if ndim(x) == 1:
+        shape = (*shape[: -2 if ndim(y) > 1 else -1], *(shape[-1:] if ndim(y) > 1 else ()))
     return product if shape == product.shape else reshape(product, shape)
 
 
@@ -75,14 +71,14 @@ def tensordot(x: Any, y: Any, axes: int | Sequence[Any] = 2) -> Any:
 
 def dot(x: Any, y: Any) -> Any:
     """The sum of products over x's last axis and y's second to last (or only) one; scalars multiply."""
-    if not _ndim(x) or not _ndim(y):
+    if not ndim(x) or not ndim(y):
         return multiply(x, y)
-    return tensordot(x, y, ((-1,), (-1 if _ndim(y) == 1 else -2,)))
+    return tensordot(x, y, ((-1,), (-1 if ndim(y) == 1 else -2,)))
 
 
 def inner(x: Any, y: Any) -> Any:
     """The sum of products over the last axes; scalars multiply."""
-    return tensordot(x, y, ((-1,), (-1,))) if _ndim(x) and _ndim(y) else multiply(x, y)
+    return tensordot(x, y, ((-1,), (-1,))) if ndim(x) and ndim(y) else multiply(x, y)
 
 
 def vdot(x: Any, y: Any) -> Any:
@@ -97,8 +93,8 @@ def outer(x: Any, y: Any) -> Any:
 
 def kron(x: Any, y: Any) -> Any:
     """The Kronecker product."""
-    ndim = max(_ndim(x), _ndim(y))
-    shape_x, shape_y = ((1,) * (ndim - _ndim(a)) + np.shape(a) for a in (x, y))
+    axes = max(ndim(x), ndim(y))
+    shape_x, shape_y = ((1,) * (axes - ndim(a)) + np.shape(a) for a in (x, y))
     x = reshape(x, tuple(n for length in shape_x for n in (length, 1)))
     y = reshape(y, tuple(n for length in shape_y for n in (1, length)))
     return reshape(multiply(x, y), tuple(a * b for a, b in zip(shape_x, shape_y, strict=True)))
