@@ -12,28 +12,29 @@ as zero; the process's own floating-point mode is never changed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from math import prod
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from ._kernels import ffi, lib
-from .arguments import integer
-from .geometry import Conv2dGeometry, Pool2dGeometry
+from .arguments import choice, integer
+from .geometry import Conv2dGeometry, Pool2dGeometry, conv2d_geometry
+from .memory import empty
 
 FloatArray = NDArray[np.floating[Any]]
 OffsetArray = NDArray[np.unsignedinteger[Any]]
 
+_PRECISIONS = ("highest", "high", "medium")  # as the C code numbers them
 _MAPS = {"conv2d": lib.CONV2D, "conv2d_input": lib.CONV2D_INPUT, "conv2d_weight": lib.CONV2D_WEIGHT}
 _NANOSECONDS_PER_CALL = 1e8
 # Pooling: a rough estimate per value read, and the work below which waking threads takes longer than it saves.
 _POOL_NANOSECONDS = 0.2
 _WORTH_THREADS = 5e4
-_ERF_PER_CALL = 2**22
 _ERF_PER_CALL = 2**22
 
 
@@ -45,7 +46,8 @@ class _Settings:
 
     isa: str | None = None
     threads: int | None = None
-    algorithm: str | None = None
+    algorithm: tuple[str, ...] | None = None
+    precision = "highest"
 
 
 def _isa_names() -> list[str]:
@@ -108,31 +110,121 @@ def set_num_threads(n: int) -> None:
     _Settings.threads = integer("set_num_threads", "n", n, 1, lib.MAX_THREADS)
 
 
+def get_float32_precision() -> str:
+    """The class of accuracy of float32 convolutions: ``'highest'``, ``'high'`` or ``'medium'``."""
+    return _Settings.precision
+
+
+class set_float32_precision:
+    """Choose how accurate float32 convolutions must be; as a context manager, within the ``with`` block.
+
+    - ``'highest'``, the default: no worse than the direct sum of products in float32.
+    - ``'high'``: relative errors up to about 2e-5.
+    - ``'medium'``: operands may be rounded to bfloat16, which has 8 significant bits; sums stay float32.
+
+    A class only permits: what runs is the quickest algorithm that is accurate enough (see ``explain_conv``). float64 is
+    not affected. The classes are those of PyTorch's ``torch.set_float32_matmul_precision``.
+    """
+
+    def __init__(self, precision: str) -> None:
+        self._before = _Settings.precision
+        _Settings.precision = choice("set_float32_precision", "precision", precision, *_PRECISIONS)
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        _Settings.precision = self._before
+
+
 def algorithms() -> list[str]:
     """The names of all convolution algorithms, in order of preference."""
-    names = (ffi.string(lib.conv2d_algorithm_name(index)).decode() for index in range(lib.conv2d_algorithm_count()))
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys(_algorithm_name(index) for index in range(lib.conv2d_algorithm_count())))
 
 
-def algorithm(map_name: str, geometry: Conv2dGeometry, dtype: DTypeLike) -> str:
-    """The name of the algorithm that computes ``map_name`` ('conv2d', 'conv2d_input' or 'conv2d_weight')."""
-    if map_name not in _MAPS:
-        raise ValueError(f"algorithm: map_name must be one of {', '.join(_MAPS)}, got {map_name!r}")
-    plan = _plan_now("algorithm", map_name, geometry, _native(np.dtype(dtype), "algorithm", "dtype").itemsize)
-    return str(ffi.string(lib.conv2d_algorithm_name(plan.algorithm)).decode())
+def _algorithm_name(index: int) -> str:
+    return str(ffi.string(lib.conv2d_algorithm_name(index)).decode())
+
+
+def _forced() -> tuple[str, ...]:
+    """The algorithms that the user asked for, in order of preference; none if the choice is free."""
+    if _Settings.algorithm is None:
+        text = os.environ.get("AUTOGRAD_ALGORITHM", "")
+        names = tuple(name.strip() for name in text.split(",") if name.strip())
+        if not set(names) <= set(algorithms()):
+            raise ValueError(f"AUTOGRAD_ALGORITHM must be of {', '.join(algorithms())}, got {text!r}")
+        _Settings.algorithm = names
+    return _Settings.algorithm
 
 
 @contextmanager
-def use_algorithm(name: str) -> Iterator[None]:
-    """Within the ``with`` block convolutions use the algorithm ``name``, or raise if it does not serve the problem."""
-    if name not in algorithms():
-        raise ValueError(f"use_algorithm: name must be one of {', '.join(algorithms())}, got {name!r}")
-    before = _Settings.algorithm
-    _Settings.algorithm = name
+def use_algorithm(*names: str) -> Iterator[None]:
+    """Within the ``with`` block convolutions use the first of the named algorithms that serves the problem.
+
+    Where none does, they raise ``ValueError``. The environment variable ``AUTOGRAD_ALGORITHM`` does the same for a
+    whole process; its names are separated by commas.
+    """
+    for name in names:
+        choice("use_algorithm", "name", name, *algorithms())
+    before = _forced()
+    _Settings.algorithm = names
     try:
         yield
     finally:
         _Settings.algorithm = before
+
+
+class ConvExplanation(NamedTuple):
+    """How one map of a convolution is computed, and why that way."""
+
+    map: str  # 'conv2d', 'conv2d_input' or 'conv2d_weight'
+    algorithm: str
+    reason: str
+    isa: str
+    precision: str  # the class of accuracy that was asked for
+    error_class: str  # the class of what runs, which may be better
+    workspace_bytes: int
+    candidates: tuple[str, ...]  # all algorithms that serve the problem, whatever their accuracy
+
+
+def explain(map_name: str, geometry: Conv2dGeometry, dtype: DTypeLike) -> ConvExplanation:
+    """How ``map_name`` ('conv2d', 'conv2d_input' or 'conv2d_weight') is computed with the settings of now."""
+    choice("explain", "map_name", map_name, *_MAPS)
+    size = _native(np.dtype(dtype), "explain", "dtype").itemsize
+    plan = _plan_now("explain", map_name, geometry, size)
+    reason = str(ffi.string(lib.conv2d_algorithm_reason(plan.algorithm)).decode())
+    if _forced():
+        reason = f"asked for: {', '.join(_forced())}"
+    arguments = (map_name, geometry, size, isa(), _Settings.precision, get_num_threads())
+    return ConvExplanation(
+        map_name,
+        _algorithm_name(plan.algorithm),
+        reason,
+        isa(),
+        _Settings.precision,
+        _PRECISIONS[lib.conv2d_algorithm_precision(plan.algorithm)],
+        plan.workspace_size,
+        tuple(name for name in algorithms() if _plan("explain", *arguments, (name,)) is not None),
+    )
+
+
+def explain_conv(
+    x: Any,
+    weight: Any,
+    stride: int | Sequence[int] = 1,
+    padding: Any = 0,
+    dilation: int | Sequence[int] = 1,
+    groups: int = 1,
+    dtype: DTypeLike = np.float32,
+) -> list[ConvExplanation]:
+    """How ``conv2d`` of these operands is computed, forward, for the input's gradient and for the filters'.
+
+    ``x`` and ``weight`` are arrays, tensors or shapes; the other arguments are as those of ``conv2d``. ``dtype`` counts
+    where ``x`` is a shape.
+    """
+    x_shape, weight_shape = (tuple(getattr(operand, "shape", operand)) for operand in (x, weight))
+    geometry = conv2d_geometry("explain_conv", x_shape, weight_shape, stride, padding, dilation, groups)
+    return [explain(map_name, geometry, getattr(x, "dtype", dtype)) for map_name in _MAPS]
 
 
 # ---- The boundary: dtypes and layouts ----
@@ -241,27 +333,31 @@ def conv2d_weight(x: FloatArray, y: FloatArray, geometry: Conv2dGeometry) -> Flo
     """
     x, y = _operands("conv2d_weight", x=(x, geometry.x_shape), y=(y, geometry.y_shape))
     x, y = _last(x, "conv2d_weight", "x"), _last(y, "conv2d_weight", "y")
-    weight = np.empty(geometry.weight_shape, x.dtype)
+    weight = empty(geometry.weight_shape, x.dtype)
     _convolve("conv2d_weight", geometry, x, weight, None, y)
     return weight
 
 
 def _empty_last(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> NDArray[Any]:
     batch, channels, height, width = shape
-    return np.empty((batch, height, width, channels), dtype)
+    return empty((batch, height, width, channels), dtype)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=4096)
 def _plan(
     function: str,
     map_name: str,
     geometry: Conv2dGeometry,
     element_size: int,
     isa: str,
+    precision: str,
     threads: int,
-    algorithm: str | None,
+    forced: tuple[str, ...],
 ) -> Any:
-    """The C plan of one map of one geometry: which algorithm runs, in which stages, and the workspace that it needs."""
+    """The C plan of one map of one geometry: which algorithm runs, in which stages, and the workspace that it needs.
+
+    None if none of the ``forced`` algorithms serves the problem.
+    """
     g = geometry
     sizes = ffi.new(
         "struct conv2d_geometry *",
@@ -279,16 +375,21 @@ def _plan(
         },
     )
     plan = ffi.new("struct conv2d_plan *")
-    name = ffi.NULL if algorithm is None else algorithm.encode()
-    status = lib.conv2d_plan(plan, sizes, _MAPS[map_name], element_size, _isa_names().index(isa), threads, name)
-    if status == lib.STATUS_NO_ALGORITHM:
-        raise ValueError(f"{function}: algorithm {algorithm!r} does not serve {map_name} of {geometry}")
-    _check_status(status, function, geometry)
-    return plan
+    request = (_MAPS[map_name], element_size, _isa_names().index(isa), _PRECISIONS.index(precision), threads)
+    for name in [name.encode() for name in forced] or [ffi.NULL]:
+        status = lib.conv2d_plan(plan, sizes, *request, name)
+        if status != lib.STATUS_NO_ALGORITHM:
+            _check_status(status, function, geometry)
+            return plan
+    return None
 
 
 def _plan_now(function: str, map_name: str, geometry: Conv2dGeometry, element_size: int) -> Any:
-    return _plan(function, map_name, geometry, element_size, isa(), get_num_threads(), _Settings.algorithm)
+    forced = _forced()
+    plan = _plan(function, map_name, geometry, element_size, isa(), _Settings.precision, get_num_threads(), forced)
+    if plan is None:
+        raise ValueError(f"{function}: algorithm {', '.join(forced)} does not serve {map_name} of {geometry}")
+    return plan
 
 
 def _check_status(status: int, function: str, geometry: Conv2dGeometry | Pool2dGeometry) -> None:
@@ -308,18 +409,29 @@ def _convolve(
     y: NDArray[Any],
 ) -> None:
     plan = _plan_now(function, function, geometry, x.itemsize)
+    if not _run(plan, x, weight, bias, y):
+        # Where an infinity or a NaN meets an algorithm that would spread it, the sum of products itself decides.
+        settings = (isa(), _Settings.precision, get_num_threads())
+        _run(_plan(function, function, geometry, x.itemsize, *settings, ("direct",)), x, weight, bias, y)
+
+
+def _run(plan: Any, x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any] | None, y: NDArray[Any]) -> bool:
+    """False if the result must be computed again, by the direct algorithm."""
     addresses = (
         _address(x),
         _address(weight),
         ffi.NULL if bias is None else _address(bias),
         _address(y),
-        _address(np.empty(plan.workspace_size, np.uint8)),
+        _address(empty((plan.workspace_size,), np.uint8)),
     )
     for stage in range(plan.stages):
         items = plan.items[stage]
         step = _items_per_call(items, plan.nanoseconds[stage])
         for begin in range(0, items, step):
-            lib.conv2d_run(plan, stage, begin, min(begin + step, items), *addresses)
+            status = lib.conv2d_run(plan, stage, begin, min(begin + step, items), *addresses)
+            if status == lib.STATUS_NOT_FINITE:
+                return False
+    return True
 
 
 def _items_per_call(items: int, nanoseconds: float) -> int:

@@ -18,14 +18,26 @@ struct pool2d_geometry {
 /* The three partial derivatives of the trilinear form <y, conv2d(x, weight)>. */
 enum conv2d_map { CONV2D, CONV2D_INPUT, CONV2D_WEIGHT };
 
-enum status { STATUS_OK, STATUS_OVERFLOW, STATUS_BAD_ARGUMENT, STATUS_NO_ALGORITHM, STATUS_BAD_OFFSET };
+/* Classes of accuracy, from the strictest. HIGHEST: no worse than the direct float32 convolution. HIGH: relative errors
+ * up to about 2e-5. MEDIUM: operands rounded to bfloat16, sums in float32. */
+enum precision { HIGHEST, HIGH, MEDIUM };
+
+/* NOT_FINITE: an infinity or NaN came up in an algorithm that spreads them further than the sum of products does. */
+enum status {
+    STATUS_OK,
+    STATUS_OVERFLOW,
+    STATUS_BAD_ARGUMENT,
+    STATUS_NO_ALGORITHM,
+    STATUS_BAD_OFFSET,
+    STATUS_NOT_FINITE
+};
 
 /* How one map of one geometry is computed: a list of stages, each a loop over independent items. The stages run in
  * order on one workspace; the items of a stage run in any order, in one call or several. Which items there are never
  * depends on the number of threads, hence neither does any bit of the result. */
 struct conv2d_plan {
     struct conv2d_geometry geometry;
-    int32_t map, element_size, isa, threads, algorithm, stages;
+    int32_t map, element_size, isa, precision, threads, algorithm, stages;
     int64_t items[4];
     double nanoseconds[4];  /* a rough estimate of each stage's work on one thread */
     int64_t workspace_size; /* bytes */
@@ -39,10 +51,12 @@ int32_t isa_supported(int32_t isa);
 
 int32_t conv2d_algorithm_count(void);
 const char *conv2d_algorithm_name(int32_t algorithm);
-/* Fills `plan` with the first algorithm that accepts the problem, or the first of the given name if `algorithm` is not
- * NULL. */
+int32_t conv2d_algorithm_precision(int32_t algorithm); /* the class of its errors */
+const char *conv2d_algorithm_reason(int32_t algorithm); /* when it is chosen */
+/* Fills `plan` with the first algorithm of the table that is accurate enough, serves the problem and pays there. With a
+ * name in `algorithm` it is the algorithm of that name instead, wherever it serves the problem. */
 int32_t conv2d_plan(struct conv2d_plan *plan, const struct conv2d_geometry *geometry, int32_t map, int32_t element_size,
-                    int32_t isa, int32_t threads, const char *algorithm);
+                    int32_t isa, int32_t precision, int32_t threads, const char *algorithm);
 /* Runs items begin..end of one stage. The map says which of x, weight and y is the result; bias may be NULL. */
 int32_t conv2d_run(const struct conv2d_plan *plan, int32_t stage, int64_t begin, int64_t end, void *x, void *weight,
                    const void *bias, void *y, void *workspace);

@@ -1,15 +1,36 @@
-/* Planning and running the three convolution maps. To add an algorithm, add a row to the table. */
+/* Choosing, planning and running an algorithm for the three convolution maps. To add one, add a row to the table. */
 #include <string.h>
 #include "internal.h"
 
-/* In order of preference: the first whose plan accepts the problem serves it. */
-static const struct conv2d_algorithm *const algorithms[] = {&depthwise, &depthwise_weight, &direct, &direct_weight};
+static bool always(const struct conv2d_plan *plan) {
+    (void)plan;
+    return true;
+}
 
-int32_t conv2d_algorithm_count(void) { return sizeof algorithms / sizeof *algorithms; }
+/* The choice: the first row that is accurate enough, whose algorithm serves the problem, and that pays there. */
+static const struct {
+    const struct conv2d_algorithm *algorithm;
+    int32_t precision; /* the class of its errors */
+    bool (*pays)(const struct conv2d_plan *);
+    const char *reason;
+} choices[] = {
+    {&depthwise, HIGHEST, always, "every input channel is a group of its own"},
+    {&depthwise_weight, HIGHEST, always, "every input channel is a group of its own"},
+    {&direct, HIGHEST, always, "serves every problem"},
+    {&direct_weight, HIGHEST, always, "serves every problem"},
+};
+
+int32_t conv2d_algorithm_count(void) { return sizeof choices / sizeof *choices; }
+
+static bool known(int32_t algorithm) { return algorithm >= 0 && algorithm < conv2d_algorithm_count(); }
 
 const char *conv2d_algorithm_name(int32_t algorithm) {
-    return algorithm >= 0 && algorithm < conv2d_algorithm_count() ? algorithms[algorithm]->name : NULL;
+    return known(algorithm) ? choices[algorithm].algorithm->name : NULL;
 }
+
+int32_t conv2d_algorithm_precision(int32_t algorithm) { return known(algorithm) ? choices[algorithm].precision : -1; }
+
+const char *conv2d_algorithm_reason(int32_t algorithm) { return known(algorithm) ? choices[algorithm].reason : NULL; }
 
 void add_arrays(int32_t element_size, int64_t count, const void *from, void *to) {
     if (element_size == 4)
@@ -54,18 +75,24 @@ static int32_t check(const struct conv2d_geometry *g) {
 }
 
 int32_t conv2d_plan(struct conv2d_plan *plan, const struct conv2d_geometry *geometry, int32_t map, int32_t element_size,
-                    int32_t isa, int32_t threads, const char *algorithm) {
+                    int32_t isa, int32_t precision, int32_t threads, const char *algorithm) {
     const struct kernels *kernels = kernels_for(isa, element_size);
-    if (!kernels || map < CONV2D || map > CONV2D_WEIGHT || threads < 1)
+    if (!kernels || map < CONV2D || map > CONV2D_WEIGHT || precision < HIGHEST || precision > MEDIUM || threads < 1)
         return STATUS_BAD_ARGUMENT;
     int32_t status = check(geometry);
     if (status != STATUS_OK)
         return status;
-    *plan = (struct conv2d_plan){
-        .geometry = *geometry, .map = map, .element_size = element_size, .isa = isa, .threads = threads};
+    *plan = (struct conv2d_plan){.geometry = *geometry,
+                                 .map = map,
+                                 .element_size = element_size,
+                                 .isa = isa,
+                                 .precision = precision,
+                                 .threads = threads};
     for (int32_t a = 0; a < conv2d_algorithm_count(); a++) {
+        bool eligible = algorithm ? strcmp(algorithm, choices[a].algorithm->name) == 0
+                                  : choices[a].precision <= precision && choices[a].pays(plan);
         plan->algorithm = a;
-        if ((!algorithm || strcmp(algorithm, algorithms[a]->name) == 0) && algorithms[a]->plan(plan, kernels)) {
+        if (eligible && choices[a].algorithm->plan(plan, kernels)) {
             plan->workspace_size += 64; /* room to align it */
             return STATUS_OK;
         }
@@ -80,13 +107,14 @@ struct stage_context {
 
 static void run_item(const void *context, int64_t item, int32_t thread) {
     const struct stage_context *c = context;
-    algorithms[c->job.plan->algorithm]->stage[c->stage](&c->job, item, thread);
+    choices[c->job.plan->algorithm].algorithm->stage[c->stage](&c->job, item, thread);
 }
 
 int32_t conv2d_run(const struct conv2d_plan *plan, int32_t stage, int64_t begin, int64_t end, void *x, void *weight,
                    const void *bias, void *y, void *workspace) {
     if (stage < 0 || stage >= plan->stages || begin < 0 || end > plan->items[stage])
         return STATUS_BAD_ARGUMENT;
+    atomic_int status = STATUS_OK;
     struct stage_context context = {
         .job =
             {
@@ -97,6 +125,7 @@ int32_t conv2d_run(const struct conv2d_plan *plan, int32_t stage, int64_t begin,
                 .y = y,
                 .bias = bias,
                 .workspace = (char *)round_up((intptr_t)workspace, 64),
+                .status = &status,
             },
         .stage = stage,
     };
@@ -104,5 +133,5 @@ int32_t conv2d_run(const struct conv2d_plan *plan, int32_t stage, int64_t begin,
     const double worthwhile = 50e3;
     double work = plan->nanoseconds[stage] * (double)(end - begin) / (double)max64(plan->items[stage], 1);
     parallel_for(begin, end, work < worthwhile ? 1 : plan->threads, true, run_item, &context);
-    return STATUS_OK;
+    return status;
 }

@@ -1,5 +1,6 @@
 /* What the C files share and Python does not see: the kernel tables, the plan's innards and the parallel loop. */
 #pragma once
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdbool.h>
@@ -91,7 +92,8 @@ struct conv2d_job {
     const struct kernels *kernels;
     char *x, *weight, *y;
     const char *bias;
-    char *workspace; /* aligned to a cache line */
+    char *workspace;    /* aligned to a cache line */
+    atomic_int *status; /* for a stage to set, if not all is well */
 };
 
 /* One algorithm: plan fills stages, items, nanoseconds and workspace_size, or returns false when it does not serve the

@@ -374,18 +374,18 @@ def test_choice_of_algorithm_is_visible() -> None:
     dense = conv2d_geometry("conv2d", (1, 4, 8, 8), (4, 4, 3, 3))
     depthwise = conv2d_geometry("conv2d", (1, 4, 8, 8), (4, 1, 3, 3), groups=4)
     for name in ("conv2d", "conv2d_input", "conv2d_weight"):
-        assert kernels.algorithm(name, dense, np.float32) == "direct"
-        assert kernels.algorithm(name, depthwise, np.float64) == "depthwise"
+        assert kernels.explain(name, dense, np.float32).algorithm == "direct"
+        assert kernels.explain(name, depthwise, np.float64).algorithm == "depthwise"
         with kernels.use_algorithm("direct"):
-            assert kernels.algorithm(name, depthwise, np.float32) == "direct"
-    with kernels.use_algorithm("depthwise"), pytest.raises(ValueError, match="conv2d: algorithm 'depthwise' does not"):
+            assert kernels.explain(name, depthwise, np.float32).algorithm == "direct"
+    with kernels.use_algorithm("depthwise"), pytest.raises(ValueError, match="conv2d: algorithm depthwise does not"):
         kernels.conv2d(np.ones(dense.x_shape), np.ones(dense.weight_shape), None, dense)
     with pytest.raises(ValueError, match="use_algorithm: name must be"), kernels.use_algorithm("magic"):
         pass
-    with pytest.raises(ValueError, match="algorithm: map_name must be"):
-        kernels.algorithm("conv3d", dense, np.float32)
-    with pytest.raises(TypeError, match="algorithm: dtype must be float32 or float64"):
-        kernels.algorithm("conv2d", dense, np.float16)
+    with pytest.raises(ValueError, match="explain: map_name must be"):
+        kernels.explain("conv3d", dense, np.float32)
+    with pytest.raises(TypeError, match="explain: dtype must be float32 or float64"):
+        kernels.explain("conv2d", dense, np.float16)
 
 
 def test_rejected_dtypes() -> None:
@@ -440,8 +440,8 @@ def test_c_refuses_inconsistent_geometry() -> None:
         {"stride": (1, 2**40)},
         {"batch": 2**62},
     ):
-        with pytest.raises(ValueError, match="algorithm: geometry is"):
-            kernels.algorithm("conv2d", Conv2dGeometry(**{**fields, **wrong}), np.float32)
+        with pytest.raises(ValueError, match="explain: geometry is"):
+            kernels.explain("conv2d", Conv2dGeometry(**{**fields, **wrong}), np.float32)
 
 
 # ---- Pooling ----
