@@ -32,6 +32,7 @@ LAYERS = (
     {"conv", "pool", "special", "transforms", "checking"},
     {"functional"},
     {"nn", "optim"},
+    {"lens"},
     {"learn", "bench"},
     {"__main__"},
 )

@@ -1,0 +1,46 @@
+"""Which pixel every weight of a filter meets at every position."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..conv import conv2d
+from ..nn import Conv2d
+from .checks import Array
+
+
+def cells(layer: Conv2d, height: int, width: int) -> NDArray[np.intp]:
+    """For images of this size, the pixel that tap (u, v) reads at output position (i, j): (oh, ow, kh, kw).
+
+    Pixels are numbered row by row; -1 stands for a zero of the padding. The layer's own convolution says it, whatever
+    its stride, padding, dilation and padding mode: run over an image of these numbers, a filter that is 1 at one tap
+    and 0 elsewhere returns the number that it finds there, exactly, as float64 holds integers up to 2^53.
+    """
+    kh, kw = layer.kernel_size
+    numbers = np.arange(1.0, height * width + 1).reshape(1, 1, height, width)
+    single = np.eye(kh * kw).reshape(kh * kw, 1, kh, kw)
+    found = conv2d(numbers, single, None, layer.stride, layer.padding, layer.dilation, 1, layer.padding_mode)
+    _, _, oh, ow = found.shape
+    return np.asarray(found).reshape(kh, kw, oh, ow).transpose(2, 3, 0, 1).astype(np.intp) - 1
+
+
+def channels(layer: Conv2d, filter: int) -> slice:
+    """The input channels that a filter reads: those of its group."""
+    per_group = layer.in_channels // layer.groups
+    first = filter // (layer.out_channels // layer.groups) * per_group
+    return slice(first, first + per_group)
+
+
+def patches(
+    layer: Conv2d, images: Array, filter: int, image: NDArray[np.intp], row: NDArray[np.intp], column: NDArray[np.intp]
+) -> Array:
+    """What a filter saw at K positions of the layer's output: (K, C / groups, kh, kw), 0 in the padding.
+
+    images: the layer's input, (N, C, H, W). image, row, column: integers (K,).
+    """
+    height, width = images.shape[2:]
+    read = cells(layer, height, width)[row, column][:, None]  # (K, 1, kh, kw)
+    planes = images[:, channels(layer, filter)].reshape(len(images), -1, height * width)
+    channel = np.arange(planes.shape[1])[:, None, None]
+    return np.where(read < 0, 0, planes[image[:, None, None, None], channel, read])
