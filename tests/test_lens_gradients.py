@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import autograd.numpy as anp
-from autograd import lens, nn
 from autograd import functional as F
+from autograd import lens, nn
 
 CONV_CASES = [case for case in cases.CONV_CASES if min(case.x_shape) and min(case.weight_shape)]
 each_geometry = pytest.mark.parametrize("case", CONV_CASES, ids=lambda case: case.id)
