@@ -612,3 +612,29 @@ def erf(x: Any) -> Any:
         part = dense[begin : begin + _ERF_PER_CALL]
         compute(ffi.from_buffer(c_type, part), part.size)
     return result
+
+
+# ---- What the machine can do at most ----
+
+
+def multiply_adds(dtype: DTypeLike, steps: int) -> int:
+    """Computes independent multiply-adds in registers on every thread, and returns how many operations that were.
+
+    ``steps`` is the length of each chain. A multiply-add counts as two operations.
+    """
+    size = _native(np.dtype(dtype), "multiply_adds", "dtype").itemsize
+    steps = integer("multiply_adds", "steps", steps, 1, 2**32)
+    return int(lib.peak_multiply_add(_isa_names().index(isa()), size, get_num_threads(), steps))
+
+
+def stream(source: NDArray[Any], target: NDArray[Any] | None = None, repeats: int = 1) -> int:
+    """Reads ``source``, or copies it to ``target``, each thread its part ``repeats`` times; returns the bytes moved.
+
+    A copied byte counts twice. Both are C-contiguous arrays of bytes, of one size.
+    """
+    repeats = integer("stream", "repeats", repeats, 1, 2**32)
+    for name, array in (("source", source), ("target", target)):
+        if array is not None and (array.dtype != np.uint8 or array.size != source.size):
+            raise ValueError(f"stream: {name} must be {source.size} bytes, got {array.dtype} of size {array.size}")
+    addresses = (_address(source), ffi.NULL if target is None else _address(target))
+    return int(lib.peak_stream(_isa_names().index(isa()), get_num_threads(), repeats, *addresses, source.size))

@@ -77,6 +77,11 @@ struct pool2d_call {
 int64_t pool2d_items(const struct pool2d_call *call);
 int32_t pool2d_run(const struct pool2d_call *call, int64_t begin, int64_t end, void *x, void *y, void *offsets);
 
+/* Measures of the machine, one loop on every thread: multiply-adds, and reading `from`, or copying it to `to` if that is
+ * not NULL, `repeats` times. They return the number of floating-point operations done and of bytes moved. */
+int64_t peak_multiply_add(int32_t isa, int32_t element_size, int32_t threads, int64_t steps);
+int64_t peak_stream(int32_t isa, int32_t threads, int64_t repeats, const void *from, void *to, int64_t bytes);
+
 /* The error function, in place. */
 void erf_float32(float *x, int64_t n);
 void erf_float64(double *x, int64_t n);

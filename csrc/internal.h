@@ -55,6 +55,10 @@ struct window {
 };
 enum { POOL_CHANNELS = 64 };
 
+/* Independent multiply-adds in peak.inc: enough to fill the units while each waits for its last result, and few enough
+ * for sixteen registers. */
+enum { PEAK_CHAINS = 14 };
+
 /* The inner loops for one element type on one instruction set. */
 struct kernels {
     int64_t lanes;   /* elements in a vector */
@@ -70,6 +74,9 @@ struct kernels {
     bool (*scatter)(const struct window *, const int32_t *offsets, const void *y);
     void (*average)(const struct window *, double divisor, void *y);
     void (*spread)(const struct window *, double divisor, const void *y);
+    /* What one core can do at most: `steps` times PEAK_CHAINS vectors of multiply-adds; reading memory. */
+    void (*multiply_add)(int64_t steps);
+    void (*read)(const void *memory, int64_t bytes);
 };
 
 struct kernel_set {
