@@ -148,3 +148,219 @@ class TestTapLedger:
         with pytest.raises(ValueError, match="convolutions: the model has no Conv2d, got Sequential"):
             lens.convolutions(nn.Sequential(nn.Linear(1, 2)))
         assert lens.convolutions(small) == {"conv": small.conv, "second": small.second}
+
+
+class TestDenseTie:
+    @each_dtype
+    @each_geometry
+    def test_the_dense_gradient_summed_over_ties_is_the_filter_gradient(self, case: Any, dtype: Any) -> None:
+        layer, x = layer_of(case, dtype), images_of(case, dtype)[:, :, :12, :12]
+        if layer(x).size * x[0].size > 10**6:
+            x = x[:, :, :8, :8]
+        tie = lens.dense_tie(layer, x)
+        n = len(x)
+        assert tie.matrix.shape == tie.ties.shape == (tie.output_conv[0].size, x[0].size)
+        used = tie.ties >= 0
+        assert not tie.matrix[~used].any()
+        np.testing.assert_array_equal(tie.matrix[used], layer.weight.data.reshape(-1)[tie.ties[used]])
+        assert (tie.connections, tie.weights) == (used.sum(), layer.weight.size)
+        y = x.reshape(n, -1) @ tie.matrix.T + np.repeat(layer.bias.data, tie.output_conv[0, 0].size)
+        eps = np.finfo(dtype).eps
+        np.testing.assert_allclose(layer(x).data.reshape(n, -1), y, rtol=0, atol=50 * eps)
+
+        upstream = np.random.default_rng(0).normal(size=tie.output_conv.shape).astype(dtype).reshape(n, -1)
+        expected = np.zeros(layer.weight.size)
+        every = np.einsum("nr,nc->rc", upstream.astype(np.float64), x.reshape(n, -1).astype(np.float64))
+        np.add.at(expected, tie.ties[used], every[used])
+        np.testing.assert_allclose(tie.tied_gradient.reshape(-1), expected, rtol=0, atol=tie.tolerance)
+        np.testing.assert_allclose(tie.filter_gradient, tie.tied_gradient, rtol=0, atol=tie.tolerance)
+        np.testing.assert_allclose(tie.dense_gradient, every, rtol=0, atol=30 * eps * n)
+        assert tie.tolerance < 4000 * eps * (1 + np.abs(expected).max())
+
+    def test_one_filter_of_2x2_on_3x3(self) -> None:
+        layer = nn.Conv2d(1, 1, 2, bias=False, dtype=np.float64)
+        tie = lens.dense_tie(layer, np.ones((1, 1, 3, 3)))
+        a, b, c, d, none = 0, 1, 2, 3, -1
+        assert tie.ties.tolist() == [
+            [a, b, none, c, d, none, none, none, none],
+            [none, a, b, none, c, d, none, none, none],
+            [none, none, none, a, b, none, c, d, none],
+            [none, none, none, none, a, b, none, c, d],
+        ]
+
+    def test_a_frozen_layer_and_a_given_upstream(self, small: Small) -> None:
+        small.second.weight.requires_grad_(False)
+        x = np.random.default_rng(0).normal(size=(2, 4, 6, 6))
+        tie = lens.dense_tie(small.second, x, np.ones((2, 3, 2, 2)))
+        expected = F.conv2d_weight(x, (3, 4, 3, 3), np.ones((2, 3, 2, 2)), stride=2)
+        np.testing.assert_allclose(tie.tied_gradient, expected, rtol=1e-12)
+
+    def test_bad_arguments(self) -> None:
+        layer = nn.Conv2d(2, 3, 3)
+        with pytest.raises(ValueError, match=r"dense_tie: images must have shape \(N, 2, H, W\), got \(1, 1, 5, 5\)"):
+            lens.dense_tie(layer, np.ones((1, 1, 5, 5)))
+        with pytest.raises(ValueError, match=r"dense_tie: upstream must have shape \(1, 3, 3, 3\), got \(3, 3\)"):
+            lens.dense_tie(layer, np.ones((1, 2, 5, 5)), np.ones((3, 3)))
+        with pytest.raises(ValueError, match=r"images of 90 x 90 would have 23232 x 16200 entries, more than 16777216"):
+            lens.dense_tie(layer, np.ones((1, 2, 90, 90)))
+        with pytest.raises(ValueError, match="dense_tie: padding_mode must be 'zeros', got 'reflect'"):
+            lens.dense_tie(nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect"), np.ones((1, 2, 5, 5)))
+
+
+class TestNumericGradient:
+    def test_differences_come_close_at_2p_forward_passes(self) -> None:
+        model = Small(nn.Tanh())
+        bits = model.conv.weight.data.tobytes()
+        result = lens.numeric_gradient(loss_of(model.eval()), model.conv.weight, 2)
+        loss_of(model)().backward()
+        np.testing.assert_array_equal(result.analytic, model.conv.weight.grad.data[2])
+        # Within so small an epsilon no maximum of the pool changes places: the error is its square times a derivative.
+        assert result.error.max() < 1e-8
+        np.testing.assert_array_equal(result.error, np.abs(result.numeric - result.analytic))
+        assert result.forwards == 36
+        assert result.epsilon == pytest.approx(6.06e-6, rel=1e-2)
+        assert result.speedup == result.numeric_seconds / (result.forward_seconds + result.backward_seconds) > 3
+        assert model.conv.weight.data.tobytes() == bits
+
+    def test_in_float32_they_are_coarse(self) -> None:
+        model = Small(nn.Tanh(), np.float32).eval()
+        result = lens.numeric_gradient(loss_of(model, np.float32), model.conv.weight, 0)
+        assert 1e-5 < result.error.max() < 0.05
+
+    def test_the_error_falls_with_epsilon_squared_and_then_rises(self) -> None:
+        model = Small(nn.Tanh()).eval()
+        curve = lens.error_curve(loss_of(model), model.conv.weight, (1, 0, 1, 1))
+        assert curve.error.argmin() not in (0, len(curve.error) - 1)
+        assert 1e-8 < curve.best_epsilon < 1e-3
+        assert curve.error[0] > 1e4 * curve.error.min() < curve.error[-1]
+        two = lens.error_curve(lambda: anp.sum(anp.sin(model.conv(X))), model.conv.weight, (1, 0, 1, 1), [2e-3, 1e-3])
+        assert two.error[0] / two.error[1] == pytest.approx(4, rel=1e-3)
+
+    def test_a_linear_loss_has_no_error_but_rounding(self, small: Small) -> None:
+        result = lens.numeric_gradient(lambda: small.conv(X).sum(), small.conv.weight, 1)
+        np.testing.assert_allclose(result.numeric, result.analytic, rtol=0, atol=1e-12 / result.epsilon)
+
+    def test_a_weight_has_its_bits_back_after_an_error(self, small: Small) -> None:
+        calls = []
+
+        def loss() -> Any:
+            calls.append(1)
+            if len(calls) > 9:
+                raise KeyboardInterrupt
+            return loss_of(small.eval())()
+
+        bits = small.conv.weight.data.tobytes()
+        with pytest.raises(KeyboardInterrupt):
+            lens.numeric_gradient(loss, small.conv.weight, repeats=1)
+        assert small.conv.weight.data.tobytes() == bits
+
+    def test_bad_arguments(self, small: Small) -> None:
+        loss = loss_of(small.eval())
+        with pytest.raises(ValueError, match=r"filter must be an index into shape \(4, 2, 3, 3\), got \(4, 0, 0, 0\)"):
+            lens.numeric_gradient(loss, small.conv.weight, 4)
+        with pytest.raises(ValueError, match=r"numeric_gradient: epsilon 0\.0 is too small to change the weight"):
+            lens.numeric_gradient(loss, small.conv.weight, epsilon=0)
+        with pytest.raises(TypeError, match="numeric_gradient: parameter must be a tensor, got a Conv2d"):
+            lens.numeric_gradient(loss, small.conv)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="error_curve: parameter must be a leaf that requires a gradient"):
+            lens.error_curve(loss, small.conv.weight * 2, (0, 0, 0, 0))
+        with pytest.raises(ValueError, match="error_curve: epsilons must not be empty"):
+            lens.error_curve(loss, small.conv.weight, (0, 0, 0, 0), [])
+        with pytest.raises(ValueError, match="numeric_gradient: the loss does not depend on parameter"):
+            lens.numeric_gradient(loss, Small().conv.weight)
+        dropout = nn.Dropout(0.5, rng=0)
+        with pytest.raises(ValueError, match=r"loss\(\) must always return the same, .* is there dropout"):
+            lens.numeric_gradient(lambda: dropout(small(X)).sum(), small.conv.weight)
+
+
+class TestLossSlice:
+    def test_the_curve_is_the_loss_and_the_tangent_touches_it(self) -> None:
+        model = Small(nn.Tanh()).eval()
+        loss = loss_of(model)
+        index = (2, 1, 0, 1)
+        piece = lens.loss_slice(loss, model.conv.weight, index, lr=0.1, reach=1e-4, points=5)
+        assert piece.loss == piece.losses[2] == piece.tangent[2] == loss().item()
+        assert piece.weight == piece.weights[2] == model.conv.weight.data[index]
+        np.testing.assert_allclose(piece.losses, piece.tangent, rtol=0, atol=1e-7)
+        loss().backward()
+        assert piece.slope == model.conv.weight.grad.data[index]
+        assert piece.next_weight == piece.weight - 0.1 * piece.slope
+        model.conv.weight.data[index] = piece.next_weight
+        assert loss().item() == piece.next_loss
+
+    def test_a_parabola(self) -> None:
+        parameter = nn.Parameter(np.array([3.0, 1.0]))
+        piece = lens.loss_slice(lambda: (parameter**2).sum(), parameter, (0,), lr=0.5, reach=3, points=3)
+        assert piece.weights.tolist() == [0, 3, 6]
+        assert piece.losses.tolist() == [1, 10, 37]
+        assert piece.tangent.tolist() == [-8, 10, 28]
+        assert (piece.slope, piece.next_weight, piece.next_loss) == (6, 0, 1)
+        assert parameter.data.tolist() == [3, 1]
+
+    def test_bad_arguments(self, small: Small) -> None:
+        loss = loss_of(small.eval())
+        with pytest.raises(ValueError, match=r"loss_slice: points must be odd, .* got 4"):
+            lens.loss_slice(loss, small.conv.weight, (0, 0, 0, 0), 0.1, points=4)
+        with pytest.raises(ValueError, match="loss_slice: reach must be positive, got 0"):
+            lens.loss_slice(loss, small.conv.weight, (0, 0, 0, 0), 0.1, reach=0)
+        with pytest.raises(TypeError, match=r"loss_slice: index must be 4 integers, an index into \(4, 2, 3"):
+            lens.loss_slice(loss, small.conv.weight, 1, 0.1)
+
+
+class TestActivationStep:
+    @each_dtype
+    @pytest.mark.parametrize(
+        "activation",
+        [nn.ReLU(), nn.LeakyReLU(), nn.Tanh(), nn.Sigmoid(), nn.GELU(), nn.GELU("tanh"), nn.SiLU(), nn.Identity()],
+        ids=lambda activation: f"{type(activation).__name__}-{activation.extra_repr()}",
+    )
+    def test_the_gradient_comes_back_times_the_slope(self, activation: nn.Module, dtype: Any) -> None:
+        model = Small(activation, dtype)
+        bits = model.conv.weight.data.tobytes()
+        step = lens.activation_step(loss_of(model, dtype), model.conv, model.act)
+        np.testing.assert_array_equal(step.after, activation(step.before))
+        h = 1e-6
+        x = step.before.astype(np.float64)
+        numeric = (activation(x + h) - activation(x - h)) / (2 * h)
+        smooth = np.abs(x) > 1e-5
+        np.testing.assert_allclose(step.slope[smooth], numeric[smooth], rtol=0, atol=1e-6)
+        expected = step.gradient_after.astype(np.float64) * step.slope
+        atol = 20 * np.finfo(dtype).eps * np.abs(step.gradient_after).max()
+        np.testing.assert_allclose(step.gradient_before, expected, rtol=0, atol=atol)
+        np.testing.assert_array_equal(step.mask, step.slope != 0)
+        assert step.filters.tobytes() == step.filters_after_forward.tobytes() == bits
+        assert model.conv.weight.data.tobytes() == bits
+
+    def test_relu_is_a_mask_exactly(self, small: Small) -> None:
+        step = lens.activation_step(loss_of(small), small.conv, small.act)
+        np.testing.assert_array_equal(step.mask, step.before > 0)
+        np.testing.assert_array_equal(step.after, np.where(step.mask, step.before, 0))
+        np.testing.assert_array_equal(step.gradient_before, np.where(step.mask, step.gradient_after, 0))
+        assert 0 < step.mask.mean() < 1
+
+    def test_a_filter_of_zeros_is_not_a_map_of_zeros(self) -> None:
+        model = nn.Sequential(nn.Conv2d(2, 3, 3, dtype=np.float64, rng=0), nn.ReLU(), nn.Flatten())
+        conv, act = model[0], model[1]
+        conv.weight.data[0] = 0
+        conv.bias.data[:] = 1, -1000, 0
+        weights = np.random.default_rng(1).normal(size=(300, 5))
+        step = lens.activation_step(lambda: F.cross_entropy(model(X) @ weights, Y), conv, act)
+        assert step.filter_is_zero.tolist() == [True, False, False]
+        assert step.map_is_zero.tolist() == [False, True, False]
+        assert step.gradient_is_zero.tolist() == [False, True, False]
+        np.testing.assert_array_equal(step.after[:, 0], 1)
+
+    def test_what_is_no_elementwise_activation_is_found(self) -> None:
+        class Share(nn.Module):
+            def forward(self, x: Any) -> Any:
+                return F.softmax(x, 1) * 3
+
+        model = Small(Share())
+        with pytest.raises(lens.LensError, match="activation_step: the gradient before the activation, and the one af"):
+            lens.activation_step(loss_of(model), model.conv, model.act)
+
+    def test_bad_arguments(self, small: Small) -> None:
+        with pytest.raises(ValueError, match=r"must keep the shape of the layer's maps, \(6, 4, 12, 12\), it"):
+            lens.activation_step(loss_of(small), small.conv, small.pool)
+        with pytest.raises(TypeError, match="activation_step: activation must be a Module, got a builtin_function"):
+            lens.activation_step(loss_of(small), small.conv, abs)  # type: ignore[arg-type]

@@ -3,16 +3,30 @@
 Each file is one idea and can be used alone on any model of this library:
 
     ledger          every term of one weight's gradient, and the positions where they arose
+    dense           the convolution written out as a dense layer with tied weights
+    numeric         central differences beside the gradient: their error, and their time
+    loss_slice      the loss over one weight, its tangent, and the step that SGD takes
     film            what every step of an optimiser changed, and of which parts the change was made
+    activation      what an activation does to maps and gradients, and that it does nothing to filters
 
 A `loss` is a function without arguments that runs the model and returns the loss, such as
 `lambda: cross_entropy(model(images), labels)`; layers are given as the module objects themselves. Everything shown is
 taken from the engine's own computation, and a sum that does not come out is not shown: it raises `LensError`.
 """
 
+from .activation import ActivationStep, activation_step
 from .checks import LensError
+from .dense import DenseTie, dense_tie
 from .film import Film, Reel
 from .ledger import TapLedger, tap_ledger
+from .loss_slice import LossSlice, loss_slice
+from .numeric import ErrorCurve, NumericGradient, error_curve, numeric_gradient
 from .observe import convolutions
 
-__all__ = ["Film", "LensError", "Reel", "TapLedger", "convolutions", "tap_ledger"]
+# fmt: off
+__all__ = [
+    "ActivationStep", "DenseTie", "ErrorCurve", "Film", "LensError", "LossSlice", "NumericGradient", "Reel",
+    "TapLedger", "activation_step", "convolutions", "dense_tie", "error_curve", "loss_slice", "numeric_gradient",
+    "tap_ledger",
+]
+# fmt: on

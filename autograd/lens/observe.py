@@ -79,15 +79,15 @@ def run(function: str, loss: Loss, *modules: Module) -> tuple[Tensor, list[Call]
     return value, [seen[0] for seen in calls]
 
 
-def gradients(function: str, value: Tensor, **tensors: Any) -> list[Array]:
-    """The gradients of a scalar with respect to named tensors of its graph, as arrays.
+def gradients(function: str, value: Any, upstream: Any = None, /, **tensors: Any) -> list[Array]:
+    """The gradients of a scalar, or of <upstream, value>, with respect to named tensors of its graph, as arrays.
 
     Raises ValueError naming the tensor on which it does not depend.
     """
     for name, tensor in tensors.items():
         if not isinstance(tensor, Tensor) or not tensor.requires_grad:
             raise ValueError(f"{function}: {name} does not require a gradient; is it frozen?")
-    results = grad(value, list(tensors.values()), allow_unused=True)
+    results = grad(value, list(tensors.values()), upstream, allow_unused=True)
     for name, result in zip(tensors, results, strict=True):
         if result is None:
             raise ValueError(f"{function}: the loss does not depend on {name}")
