@@ -8,6 +8,8 @@ from typing import NamedTuple
 from .peer import Peer
 
 _CHAIN = """
+def ready(name):
+    return run
 def run():
     a, b = leaf(0.999), leaf(0.001)
     y = a

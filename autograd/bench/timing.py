@@ -1,0 +1,122 @@
+"""Timing in turns: every contender once in every round, in random order, until the medians are known well enough."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from .peer import Peer
+from .rows import Timing
+
+_TURN = 5e-3  # seconds: what is shorter is repeated, and run once untimed before, to refill the caches
+_FEWEST_ROUNDS = 9  # gives the 95% interval of a median one value to spare on each side
+_SETTLE = 10e-3  # seconds after a turn on several threads: OpenMP's threads spin for a while when their work is done
+_HOPELESS = 1.15  # a variant that takes this much longer than its group's best after a few rounds is out
+
+
+@dataclass(slots=True)
+class Contender:
+    """A workload of a side. Of those of one group only the fastest counts, and the slow ones are dropped early."""
+
+    group: str
+    name: str  # what the side knows the workload by
+    side: Peer
+    repeats: int = 1
+    seconds: list[float] = field(default_factory=list)  # of one call, round by round
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """When to stop: when all intervals are as narrow as asked for, or the time is up."""
+
+    confidence: float = 0.95
+    precision: float = 0.02  # half of an interval's width, relative
+    seconds: float = 2.0
+    rounds: int = 500
+
+
+def median_interval(samples: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
+    """The median, and an interval that contains the population's median with at least that confidence.
+
+    The bounds are order statistics, with ranks from the binomial distribution: no assumption about the distribution.
+    With too few samples they are the smallest and the largest.
+    """
+    ordered = sorted(samples)
+    n = len(ordered)
+    outside, rank = 0.0, 0
+    while rank < n // 2:  # the chance that fewer than rank + 1 samples fall below the median
+        outside += math.comb(n, rank) / 2**n
+        if 2 * outside > 1 - confidence:
+            break
+        rank += 1
+    low = max(rank - 1, 0)
+    return statistics.median(ordered), ordered[low], ordered[n - 1 - low]
+
+
+def timing(samples: Sequence[float], confidence: float) -> Timing:
+    """The median with its interval."""
+    median, low, high = median_interval(samples, confidence)
+    return Timing(seconds=median, low=low, high=high, samples=len(samples))
+
+
+def interleave(contenders: Sequence[Contender], effort: Effort, threads: int, each_round: Callable[[], None]) -> None:
+    """Fills in the contenders' seconds; `each_round` is called after every round."""
+    for contender in contenders:
+        contender.side.time(contender.name)
+        once = contender.side.time(contender.name)
+        contender.repeats = max(1, min(round(_TURN / max(once, 1e-9)), 10_000))
+    order = random.Random(0)
+    running = list(contenders)
+    end = time.monotonic() + effort.seconds
+    for number in range(1, effort.rounds + 1):
+        for contender in order.sample(running, len(running)):
+            if threads > 1:
+                time.sleep(_SETTLE)
+            short = contender.repeats > 1
+            contender.seconds.append(contender.side.time(contender.name, contender.repeats, short))
+        each_round()
+        if number == _FEWEST_ROUNDS // 2:
+            running = [one for one in running if not _hopeless(one, running)]
+        if number >= _FEWEST_ROUNDS and (
+            time.monotonic() > end or all(_known(one.seconds, effort) for one in running)
+        ):
+            return
+
+
+def _hopeless(contender: Contender, others: Sequence[Contender]) -> bool:
+    best = min(statistics.median(other.seconds) for other in others if other.group == contender.group)
+    return statistics.median(contender.seconds) > _HOPELESS * best
+
+
+def _known(samples: Sequence[float], effort: Effort) -> bool:
+    median, low, high = median_interval(samples, effort.confidence)
+    return high - low <= 2 * effort.precision * median
+
+
+class ReferenceLoop:
+    """A loop of fixed work, run beside a measurement: how fast the machine is now, compared with its best.
+
+    It is of dependent integer operations in the interpreter, so that only the clock, and others that use the processor,
+    make a difference.
+    """
+
+    def __init__(self) -> None:
+        self._best = math.inf
+        self._times: list[float] = []
+
+    def __call__(self) -> None:
+        """Runs the loop once."""
+        begin = time.perf_counter()
+        for _ in range(20_000):
+            pass
+        self._times.append(time.perf_counter() - begin)
+        self._best = min(self._best, self._times[-1])
+
+    def slowdown(self) -> float:
+        """By how much the machine was slower, since this was last asked, than at its best: 0.1 is 10%."""
+        times, self._times = self._times, []
+        return statistics.median(times) / self._best - 1 if times else 0.0
