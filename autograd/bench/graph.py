@@ -8,7 +8,7 @@ from typing import NamedTuple
 from .peer import Peer
 
 _CHAIN = """
-def ready(name):
+def workload():
     return run
 def run():
     a, b = leaf(0.999), leaf(0.001)
@@ -58,10 +58,12 @@ def node_cost(peer_python: str | None = None, length: int = 1000, rounds: int = 
     try:
         if peer_python is not None:
             sides.append(Peer(_TORCH + chain, peer_python))
+        for side in sides:
+            side.prepare("chain")
         for _ in range(5):  # warm up
             for side in sides:
-                side.time()
-        times = [[side.time() / length * 1e6 for side in sides] for _ in range(rounds)]
+                side.time("chain")
+        times = [[side.time("chain") / length * 1e6 for side in sides] for _ in range(rounds)]
     finally:
         for side in sides:
             side.close()

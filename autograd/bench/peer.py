@@ -1,7 +1,14 @@
 """A side of a comparison, in an interpreter of its own: threads, allocators and settings of the sides never meet.
 
-The program of a side is a Python source text that defines `version`, a string, and `ready(name)`, which returns the
-callable to be timed. All sides are run in the same way, so that none is favoured by what else the process has loaded.
+The program of a side is a Python source text. It defines
+
+- `version`, a string,
+- `workload(*arguments)`, which returns a callable to be timed,
+- `ready(run)`, if anything must be set before such a callable is timed,
+- `result(run)`, if results are compared: calls it once and returns what it computes as a NumPy array,
+
+and whatever else is to be called. All sides are run in the same way, so that none is favoured by what else the process
+has loaded.
 """
 
 from __future__ import annotations
@@ -19,25 +26,44 @@ _LOOP = """
 import json, os, sys, time
 answers = os.fdopen(os.dup(1), "w", buffering=1)
 os.dup2(2, 1)
-namespace = {}
-def start(source):
-    exec(source, namespace)
-    return namespace["version"]
+side, workloads = {}, {}
+
+def start(source, processors):
+    if processors:
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:processors])
+    exec(source, side)
+    return side["version"]
+
+def prepare(name, *arguments):
+    workloads[name] = side["workload"](*arguments)
+
+def forget(name):
+    workloads.pop(name, None)
+
+def ready(name):
+    side.get("ready", bool)(workloads[name])
+    return workloads[name]
+
 def seconds(name, repeats, warm):
-    run = namespace["ready"](name)
+    run = ready(name)
     if warm:
         run()
     begin = time.perf_counter()
     for _ in range(repeats):
         run()
     return (time.perf_counter() - begin) / repeats
-namespace["seconds"] = seconds
+
+def save(name, path):
+    import numpy
+    numpy.save(path, side["result"](ready(name)))
+
+own = {function.__name__: function for function in (start, prepare, forget, seconds, save)}
 for line in sys.stdin:
     function, arguments = json.loads(line)
     try:
-        answer = {"value": start(*arguments) if function == "start" else namespace[function](*arguments)}
+        answer = {"value": (own.get(function) or side[function])(*arguments)}
     except Exception as error:
-        answer = {"error": f"{type(error).__name__}: {error}".split(chr(10))[0]}
+        answer = {"error": f"{type(error).__name__}: {error}".splitlines()[0]}
     print(json.dumps(answer), file=answers)
 """
 
@@ -49,8 +75,17 @@ class PeerError(ValueError):
 class Peer:
     """One side of a comparison. `version` names it."""
 
-    def __init__(self, source: str, python: str = sys.executable, environment: Mapping[str, str] | None = None) -> None:
-        """source: the program; environment: variables on top of this process's own. Raises PeerError or OSError."""
+    def __init__(
+        self,
+        source: str,
+        python: str = sys.executable,
+        environment: Mapping[str, str] | None = None,
+        processors: int | None = None,
+    ) -> None:
+        """source: the program; environment: variables on top of this process's own; processors: how many of those that
+        this process may use the side may use. Raises PeerError if the program does not start, OSError if `python` does
+        not.
+        """
         self._errors = tempfile.TemporaryFile("w+")
         try:
             self._process = subprocess.Popen(
@@ -66,7 +101,7 @@ class Peer:
             raise
         self._python = python
         try:
-            self.version = str(self.call("start", source))
+            self.version = str(self.call("start", source, processors))
         except BaseException:
             self.close()
             raise
@@ -90,9 +125,21 @@ class Peer:
             raise PeerError(f"{self._python!r} did not run the workload: {fields['error']}")
         return fields["value"]
 
-    def time(self, name: str = "", repeats: int = 1, warm: bool = False) -> float:
-        """Seconds of one run of what `ready(name)` returns, the mean of several; `warm` runs it once before."""
+    def prepare(self, name: str, *arguments: Any) -> None:
+        """Makes what `workload(*arguments)` returns known by `name`."""
+        self.call("prepare", name, *arguments)
+
+    def time(self, name: str, repeats: int = 1, warm: bool = False) -> float:
+        """Seconds of one run of a workload, the mean of several; `warm` runs it once before, untimed."""
         return float(self.call("seconds", name, repeats, warm))
+
+    def save(self, name: str, path: str) -> None:
+        """Runs a workload once and saves its result with `numpy.save`."""
+        self.call("save", name, path)
+
+    def forget(self, name: str) -> None:
+        """Frees a workload, if there is one of that name."""
+        self.call("forget", name)
 
     def close(self) -> None:
         """Ends the process."""

@@ -1,0 +1,71 @@
+"""Our side: the kernels, called as the primitives call them, on operands that are channels-last in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from ... import __version__, kernels
+from ...geometry import Conv2dGeometry
+
+version = f"convgrad {__version__}"
+use_threads = kernels.set_num_threads
+
+Run = Callable[[], Any]
+_choices: WeakKeyDictionary[Run, tuple[str, str]] = WeakKeyDictionary()
+_chosen = ExitStack()
+
+
+def explain(map_name: str, geometry: dict[str, Any], dtype: str, precision: str, algorithm: str) -> dict[str, Any]:
+    """What would run, as a dict of `ConvExplanation`'s fields; `algorithm` is '' for the automatic choice."""
+    with _choice(precision, algorithm):
+        return kernels.explain(map_name, _geometry(geometry), dtype)._asdict()
+
+
+def workload(map_name: str, geometry: dict[str, Any], operands: list[str], variant: dict[str, Any]) -> Run:
+    """variant: 'precision', 'algorithm' as above, and 'denormals', whether the first operand is made of them."""
+    first, second = (np.load(path) for path in operands)
+    if variant["denormals"]:
+        first *= np.finfo(first.dtype).tiny / 16
+    first = kernels.channels_last(first)
+    if map_name == "conv2d_weight":
+        second = kernels.channels_last(second)
+    compute: Any = getattr(kernels, map_name)
+    arguments = (first, second, *([None] if map_name == "conv2d" else []), _geometry(geometry))
+
+    def run() -> Any:
+        return compute(*arguments)
+
+    _choices[run] = variant["precision"], variant["algorithm"]
+    return run
+
+
+def ready(run: Run) -> None:
+    """Lets a workload's precision and algorithm hold until another one is made ready."""
+    _chosen.close()
+    _chosen.enter_context(_choice(*_choices[run]))
+
+
+def result(run: Run) -> Any:
+    """What a workload computes."""
+    return run()
+
+
+@contextmanager
+def _choice(precision: str, algorithm: str) -> Iterator[None]:
+    with kernels.set_float32_precision(precision), ExitStack() as stack:
+        if algorithm:
+            stack.enter_context(kernels.use_algorithm(algorithm))
+        yield
+
+
+def _geometry(fields: dict[str, Any]) -> Conv2dGeometry:
+    return Conv2dGeometry(**{name: _tuples(value) for name, value in fields.items()})
+
+
+def _tuples(value: Any) -> Any:
+    return tuple(map(_tuples, value)) if isinstance(value, list) else value
