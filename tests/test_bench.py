@@ -10,9 +10,10 @@ from autograd.bench.peer import Peer
 
 
 def test_a_side_runs_its_workload_each_time_it_is_asked() -> None:
-    side = Peer("version = 'side 1'\nimport time\ndef ready(name): return lambda: time.sleep(0.01)")
+    side = Peer("version = 'side 1'\nimport time\ndef workload(): return lambda: time.sleep(0.01)")
     assert side.version == "side 1"
-    assert all(side.time() >= 0.01 for _ in range(3))
+    side.prepare("nap")
+    assert all(side.time("nap") >= 0.01 for _ in range(3))
     side.close()
 
 
