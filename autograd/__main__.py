@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from . import __version__, kernels
-from .bench.graph import node_cost
+from .bench.commands import add_commands
 from .data import DataError, fashion_mnist, find_fashion_mnist
 from .learn import ACTIVATIONS, Epoch, check_picture, draw, train
 
@@ -76,10 +76,8 @@ def _parser() -> argparse.ArgumentParser:
 
     says = "measure, and compare with a peer if there is one"
     bench = commands.add_parser("bench", help=says, description=says.capitalize() + ".")
-    bench.add_argument("what", choices=("graph",), help="graph: the cost of a node, forward and backward")
-    bench.add_argument("--peer-python", metavar="PATH", help="an interpreter that has PyTorch, to compare with")
-    bench.set_defaults(run=_bench)
-    for command in (learn, info, bench):
+    add_commands(bench)
+    for command in (learn, info):
         command.add_argument(
             "--threads", type=_positive, default=argparse.SUPPRESS, help="for convolution and pooling (default: all)"
         )
@@ -144,16 +142,6 @@ def _learn(options: argparse.Namespace) -> int:
         f"{learned.discrepancy():.1e}: rounding.\n"
         f"The filters, what their gradients added to them, and what they became: {options.out}",
     )
-    return 0
-
-
-def _bench(options: argparse.Namespace) -> int:
-    found = node_cost(options.peer_python)
-    for cost in filter(None, (found.ours, found.peer)):
-        low, high = cost.spread
-        print(f"{cost.version:20} {cost.median:6.2f} us per scalar multiply-add (quartiles {low:.2f} to {high:.2f})")
-    if found.ratio is not None:
-        print(f"{'ratio':20} {found.ratio:6.2f} (median over the rounds)")
     return 0
 
 

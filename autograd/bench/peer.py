@@ -86,7 +86,7 @@ class Peer:
         this process may use the side may use. Raises PeerError if the program does not start, OSError if `python` does
         not.
         """
-        self._errors = tempfile.TemporaryFile("w+")
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (closed with the process)
         try:
             self._process = subprocess.Popen(
                 [python, "-c", _LOOP],

@@ -77,9 +77,7 @@ KINDS = {
     "scipy": Kind("SciPy", "scipy", "scipy", {"": None}, forward_only=True, small_only=True, plain_only=True),
     "composite": Kind("composite", "composite", "convgrad", {"": None}, small_only=True),
 }
-BFLOAT16 = Kind(
-    "PyTorch bf16", "pytorch", "torch", {name: {"layout": name, "dtype": "bfloat16"} for name in _LAYOUTS}
-)
+BFLOAT16 = Kind("PyTorch bf16", "pytorch", "torch", {name: {"layout": name, "dtype": "bfloat16"} for name in _LAYOUTS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +108,7 @@ def our_side(stack: ExitStack, isa: str, threads: int, memory: str) -> Peer:
 def peer_sides(
     stack: ExitStack, names: Sequence[str], pythons: Sequence[str], isa: str, threads: int, memory: str
 ) -> tuple[list[PeerSide], list[str]]:
-    """The peers of those names that are installed in one of the interpreters, or in this one; and why others are not."""
+    """The peers of those names that are installed in one of the interpreters or in this one, and why others are not."""
     found, notes = [], []
     capped = isa != kernels.supported_isas()[0]
     for name in names:
@@ -118,7 +116,7 @@ def peer_sides(
         if capped and not kind.capped:
             notes.append(f"{kind.name} is left out: it cannot be kept to {isa}")
             continue
-        allocators = {"": {}}
+        allocators: dict[str, dict[str, str]] = {"": {}}
         if name == "torch" and memory == "reused":
             allocators = {"": {}, "keeps memory": _KEEP_MEMORY}
         reason = ""
@@ -170,5 +168,3 @@ def available_memory() -> int:
     with open("/proc/meminfo", encoding="ascii") as lines:
         fields = dict(line.split(":") for line in lines)
     return int(fields["MemAvailable"].split()[0]) * 1024
-
-

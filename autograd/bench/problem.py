@@ -13,14 +13,14 @@ are those of oneDNN's benchdnn and cuDNN, as far as these agree with each other.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from ..geometry import Conv2dGeometry, Pair, conv2d_geometry
 
 MAPS = ("conv2d", "conv2d_input", "conv2d_weight")
-_DEFAULTS: dict[str, Pair] = {name: (1, 1) for name in "nsdg"} | {"p": (0, 0)}
+_DEFAULTS: dict[str, Pair] = dict.fromkeys("nsdg", (1, 1)) | {"p": (0, 0)}
 _PAIRS = "rspd"
 _FIELD = re.compile(r"([a-z])(\d+)(?:x(\d+))?")
 
@@ -78,10 +78,6 @@ class Problem:
         if self.dilation != (1, 1):
             text += f" d{_pair(self.dilation)}"
         return text + (f" g{self.groups}" if self.groups > 1 else "")
-
-    def with_batch(self, batch: int) -> Problem:
-        """The same with another number of images."""
-        return replace(self, batch=batch)
 
     @property
     def geometry(self) -> Conv2dGeometry:

@@ -75,15 +75,16 @@ def reference(map_name: str, first: Array, second: Array, g: Conv2dGeometry) -> 
         return weight.reshape(g.weight_shape)
     filters = second.reshape(g.groups, outputs, depth).astype(np.float64)
     if map_name == "conv2d":
-        return np.stack([(filters @ _patches(x, g)).reshape(g.y_shape[1:]) for x in first])
+        images = ((filters @ _patches(x, g)).reshape(g.y_shape[1:]) for x in first)
+        return np.array(list(images)).reshape(g.y_shape)
     columns = (filters.transpose(0, 2, 1) @ y.reshape(g.groups, outputs, pixels).astype(np.float64) for y in first)
-    return np.stack([_sum_of_patches(patches, g) for patches in columns])
+    return np.array([_sum_of_patches(patches, g) for patches in columns]).reshape(g.x_shape)
 
 
 def _windows(framed: Array, g: Conv2dGeometry) -> Array:
     """A view of a framed image: (channels, kernel height, kernel width, output height, output width)."""
     extents = tuple(d * (k - 1) + 1 for d, k in zip(g.dilation, g.kernel, strict=True))
-    windows = np.lib.stride_tricks.sliding_window_view(framed, extents, (1, 2), writeable=True)  # type: ignore[call-overload]
+    windows = np.lib.stride_tricks.sliding_window_view(framed, extents, (1, 2), writeable=True)
     (sh, sw), (dh, dw) = g.stride, g.dilation
     return np.asarray(windows[:, ::sh, ::sw, ::dh, ::dw].transpose(0, 3, 4, 1, 2))
 
@@ -111,4 +112,3 @@ def _sum_of_patches(patches: Array, g: Conv2dGeometry) -> Array:
     for u, v in np.ndindex(*g.kernel):  # the windows of one tap do not overlap
         windows[:, u, v] += values[:, u, v]
     return framed[inside]
-

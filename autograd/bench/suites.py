@@ -1,7 +1,7 @@
 """Suites: all convolutions of well-known networks, each distinct one once, with how often it occurs.
 
-Batches are those of the publications where these fit into memory and patience (ResNet-20, DeepBench), else 8 images, and
-64 for LeNet-5, which was trained on one image at a time.
+Batches are those of the publications where these fit into memory and patience (ResNet-20, DeepBench), else 8 images,
+and 64 for LeNet-5, which was trained on one image at a time.
 
 - resnet50: He et al. 2015 (arXiv:1512.03385), with the stride in the 3x3 convolutions, as torchvision has it.
 - vgg16: Simonyan and Zisserman 2014 (arXiv:1409.1556), configuration D.
@@ -71,7 +71,7 @@ def _conv(
 ) -> Problem:
     """Square in everything, and padded to keep the size at stride 1 unless told otherwise."""
     padding = kernel // 2 if padding is None else padding
-    return Problem(batch, c, (size, size), k, (kernel,) * 2, (stride,) * 2, (padding,) * 2, groups=groups)  # type: ignore[arg-type]
+    return Problem(batch, c, (size, size), k, (kernel,) * 2, (stride,) * 2, (padding,) * 2, groups=groups)
 
 
 def _bottlenecks(groups: int, group_width: int) -> Iterator[Layer]:

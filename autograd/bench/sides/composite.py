@@ -33,7 +33,13 @@ def workload(map_name: str, geometry: dict[str, Any], operands: list[str], varia
         filters = (g["out_channels"], g["in_channels"] // g["groups"], *g["kernel"])
         wanted = Tensor(np.zeros(filters, first.dtype), requires_grad=True)
         output = conv2d_composite(first, wanted, **options)
-    return lambda: grad([output], [wanted], [gradient], retain_graph=True)[0].data
+
+    def run() -> Any:
+        (found,) = grad([output], [wanted], [gradient], retain_graph=True)
+        assert found is not None
+        return found.data
+
+    return run
 
 
 def result(run: Callable[[], Any]) -> Any:

@@ -23,10 +23,7 @@ def workload(map_name: str, geometry: dict[str, Any], operands: list[str], varia
     def run() -> Any:
         padded = np.pad(x, padding)
         return np.stack(
-            [
-                [scipy.signal.correlate(image, filters, "valid")[0, ::sh, ::sw] for filters in weight]
-                for image in padded
-            ]
+            [[scipy.signal.correlate(image, filters, "valid")[0, ::sh, ::sw] for filters in weight] for image in padded]
         )
 
     return run
