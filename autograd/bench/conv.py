@@ -18,14 +18,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import kernels
-from .machine import peak
+from .machine import Peak, peak
 from .peer import Peer, PeerError
 from .peers import BFLOAT16, PeerSide, available_memory, our_side, peer_sides, variants
 from .problem import MAPS
 from .reference import error_bound, normal_operands, reference, relative_error, sign_operands, wrong_products
 from .rows import PeerResult, Row
 from .suites import Case
-from .timing import Contender, Effort, ReferenceLoop, interleave, median_interval, timing
+from .timing import Contender, Drift, Effort, interleave, median_interval, timing
 
 PRECISIONS = ("highest", "high", "medium")
 _NOISY = 0.05  # half of an interval's width, relative, from which on a row says so
@@ -94,9 +94,9 @@ class ConvBenchmark:
         """All rows. Raises PeerError if our own side does not run."""
         s, rows = self._settings, []
         self._listener.begin(len(s.isas) * len(s.threads) * len(s.dtypes) * len(self._cases) * len(s.maps))
-        loop = ReferenceLoop()
         for isa in s.isas:
             for threads in s.threads:
+                roofs = {dtype: peak(isa, threads, dtype) for dtype in s.dtypes}  # while nothing else runs
                 with ExitStack() as stack:
                     ours = our_side(stack, isa, threads, s.memory)
                     peers, missing = peer_sides(stack, s.peers, s.peer_pythons, isa, threads, s.memory)
@@ -105,11 +105,14 @@ class ConvBenchmark:
                     for side in (ours, *(one.side for one in peers)):
                         name, version = side.version.split()
                         self.versions[name] = version
+                    drift = Drift(lambda side=ours: side.call("fixed_work"))  # type: ignore[misc]
                     for dtype in s.dtypes:
                         for case in self._cases:
                             for map_name in s.maps:
                                 self._listener.step(f"{case.problem} {map_name} {dtype} {isa}, {threads} threads")
-                                measurement = _Measurement(case, map_name, dtype, isa, threads, s, ours, peers, loop)
+                                measurement = _Measurement(
+                                    case, map_name, dtype, isa, threads, s, ours, peers, roofs[dtype], drift
+                                )
                                 for row in measurement.rows():
                                     self._listener.row(row)
                                     rows.append(row)
@@ -148,7 +151,8 @@ class _Measurement:
     settings: Settings
     ours: Peer
     peers: Sequence[PeerSide]
-    loop: ReferenceLoop
+    roofs: Peak
+    drift: Drift
     notes: list[str] = field(default_factory=list)  # of the whole run
     _row_notes: list[str] = field(default_factory=list)
     _prepared: list[tuple[Peer, str]] = field(default_factory=list)
@@ -213,10 +217,9 @@ class _Measurement:
         right = [choice for choice in choices if not choice.fault]
         contenders, errors = self._contenders(right, operands, exact, folder)
         del exact
-        self.loop.slowdown()  # forget what was before
         if right:
-            interleave(contenders, self.settings.effort, self.threads, self.loop)
-        slowdown = self.loop.slowdown()
+            interleave(contenders, self.settings.effort, self.threads, self.drift.measure)
+        slowdown = self.drift.slowdown()
         if slowdown > _SLOWER:
             self._row_notes.append(f"the machine was {slowdown:.0%} slower than at its best")
         return [self._row(choice, contenders, errors) for choice in choices]
@@ -279,7 +282,6 @@ class _Measurement:
     ) -> Row:
         problem, confidence = self.case.problem, self.settings.effort.confidence
         size = problem.bytes(np.dtype(self.dtype).itemsize)
-        roofs = peak(self.isa, self.threads, self.dtype)
         by_name = {contender.name: contender for contender in contenders}
         measured, denormals, peers = None, None, {}
         notes = [choice.fault] if choice.fault else []
@@ -322,8 +324,8 @@ class _Measurement:
             timing=measured,
             flops=problem.flops,
             bytes=size,
-            peak_gflops=roofs.gflops,
-            peak_bandwidth=roofs.bandwidth(size),
+            peak_gflops=self.roofs.gflops,
+            peak_bandwidth=self.roofs.bandwidth(size),
             workspace_bytes=choice.explanation["workspace_bytes"],
             error=choice.error,
             error_bound=choice.bound,

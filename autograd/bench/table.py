@@ -11,8 +11,8 @@ from .conv import Listener
 from .rows import Row
 
 _HEADER = (
-    f"{'problem':30} {'map':13} {'algorithm':16} {'time':>9} {'+-':>4} {'GFLOP/s':>8} {'of roof':>7} {'FLOP/B':>6} "
-    f"{'work':>7} {'error':>7}  speed-up"
+    f"{'problem':30} {'map':13} {'class':7} {'algorithm':16} {'time':>9} {'+-':>4} {'GFLOP/s':>8} {'of roof':>7} "
+    f"{'FLOP/B':>6} {'work':>7} {'error':>7}  speed-up"
 )
 
 
@@ -52,7 +52,7 @@ class Table(Listener):
         self._print(f"note: {text}")
 
     def row(self, row: Row) -> None:
-        heading = f"{row.suite} {row.dtype}, {row.precision}, {row.isa}, threads: {row.threads}".strip()
+        heading = f"{row.suite} {row.dtype}, {row.isa}, threads: {row.threads}".strip()
         if heading != self._heading:
             self._print(f"\n{heading}\n{_HEADER}", "bold")
             self._heading = heading
@@ -73,7 +73,7 @@ class Table(Listener):
 
 def _line(row: Row) -> str:
     algorithm = row.algorithm + ("" if row.automatic else " (forced)")
-    line = f"{row.problem:30} {row.map:13} {algorithm:16} "
+    line = f"{row.problem:30} {row.map:13} {row.precision:7} {algorithm:16} "
     if row.timing is None:
         return line + "; ".join(row.notes)
     spread = (row.timing.high - row.timing.low) / row.timing.seconds / 2

@@ -14,7 +14,9 @@ from .rows import Timing
 
 _TURN = 5e-3  # seconds: what is shorter is repeated, and run once untimed before, to refill the caches
 _FEWEST_ROUNDS = 9  # gives the 95% interval of a median one value to spare on each side
-_SETTLE = 10e-3  # seconds after a turn on several threads: OpenMP's threads spin for a while when their work is done
+# Seconds between turns of two sides on several threads: when their work is done, GNU OpenMP's threads spin for 300,000
+# pauses, which take 6 to 14 ms.
+_SETTLE = 15e-3
 _HOPELESS = 1.15  # a variant that takes this much longer than its group's best after a few rounds is out
 
 
@@ -35,7 +37,7 @@ class Effort:
 
     confidence: float = 0.95
     precision: float = 0.02  # half of an interval's width, relative
-    seconds: float = 2.0
+    seconds: float = 3.0
     rounds: int = 500
 
 
@@ -72,10 +74,12 @@ def interleave(contenders: Sequence[Contender], effort: Effort, threads: int, ea
     order = random.Random(0)
     running = list(contenders)
     end = time.monotonic() + effort.seconds
+    previous = None
     for number in range(1, effort.rounds + 1):
         for contender in order.sample(running, len(running)):
-            if threads > 1:
+            if threads > 1 and contender.side is not previous:
                 time.sleep(_SETTLE)
+            previous = contender.side
             short = contender.repeats > 1
             contender.seconds.append(contender.side.time(contender.name, contender.repeats, short))
         each_round()
@@ -95,29 +99,21 @@ def _known(samples: Sequence[float], effort: Effort) -> bool:
     return high - low <= 2 * effort.precision * median
 
 
-class ReferenceLoop:
-    """A loop of fixed work, run beside a measurement: how fast the machine is now, compared with its best.
+class Drift:
+    """How fast the machine is now, compared with its best, by the time that the same fixed work takes."""
 
-    It is of operations of the interpreter, which fit into the nearest caches, so that only the clock, and others that
-    use the processor, make a difference.
-    """
-
-    def __init__(self) -> None:
+    def __init__(self, work: Callable[[], float]) -> None:
+        """work: returns the seconds that it took."""
+        self._work = work
         self._best = math.inf
         self._times: list[float] = []
 
-    def __call__(self) -> None:
-        """Runs the loop, three times, of which the best counts: the first wakes the processor up."""
-        times = []
-        for _ in range(3):
-            begin = time.perf_counter()
-            for _ in range(10_000):
-                pass
-            times.append(time.perf_counter() - begin)
-        self._times.append(min(times))
-        self._best = min(self._best, min(times))
+    def measure(self) -> None:
+        """Does the work once more."""
+        self._times.append(self._work())
+        self._best = min(self._best, self._times[-1])
 
     def slowdown(self) -> float:
-        """By how much the machine was slower, since this was last asked, than at its best: 0.1 is 10%."""
+        """By how much the work took longer than at best, in the median since this was last asked: 0.1 is 10%."""
         times, self._times = self._times, []
         return statistics.median(times) / self._best - 1 if times else 0.0

@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from ... import Tensor, __version__, conv2d_composite, grad
+from ... import __version__
+from ...conv import conv2d_composite
+from ...tensor import Tensor
+from ...transforms import grad
 
 version = f"convgrad {__version__}"
 

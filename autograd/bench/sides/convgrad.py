@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -24,6 +25,19 @@ def explain(map_name: str, geometry: dict[str, Any], dtype: str, precision: str,
     """What would run, as a dict of `ConvExplanation`'s fields; `algorithm` is '' for the automatic choice."""
     with _choice(precision, algorithm):
         return kernels.explain(map_name, _geometry(geometry), dtype)._asdict()
+
+
+def fixed_work() -> float:
+    """Seconds that a fixed number of multiply-adds takes on one thread, without memory; the best of three."""
+    threads = kernels.get_num_threads()
+    kernels.set_num_threads(1)
+    times = []
+    for _ in range(3):
+        begin = time.perf_counter()
+        kernels.multiply_adds("float32", 20_000)
+        times.append(time.perf_counter() - begin)
+    kernels.set_num_threads(threads)
+    return min(times)
 
 
 def workload(map_name: str, geometry: dict[str, Any], operands: list[str], variant: dict[str, Any]) -> Run:
