@@ -13,9 +13,13 @@ enum {
     BLOCK_PIXELS = 224,      /* pixels in a block: 16 tiles of the tallest tile */
     TABLE_ENTRIES = 1 << 15, /* of an indirection table, beyond which blocks get smaller */
     CHUNK_BYTES = 256 << 10, /* of a panel's chunk: part of a second-level cache */
+    ALIASED_BYTES = 2 << 10, /* pixels a multiple of this apart evict each other from a first-level cache */
+    GATHER_PANELS = 2,       /* of weights, above which copying such pixels first pays */
+    GATHERED_BYTES = 576 << 10, /* of their copies: a larger part of a second-level cache */
+    GATHER_RANGE = 1 << 18,  /* pixels among which a block's are looked for */
     PATCH_CHANNELS = 8,      /* up to this many channels, and no groups, patches are copied instead of a table */
     PACK_CHANNELS = 16,      /* packed at a time when channels lie far apart */
-    ITEMS = 16,              /* wanted for balance between threads; panels are split to get them */
+    ITEMS = 6,               /* wanted for each of several threads, for balance; panels are split to get them */
 };
 
 struct layout {
@@ -25,9 +29,10 @@ struct layout {
     int64_t taps, phases[2]; /* of the kernel; of the walk */
     int64_t phase_taps;      /* of the phase that has most */
     bool patches;
-    int64_t block, blocks;                    /* pixels in a block, blocks of the largest phase */
-    int64_t splits, units;                    /* ranges of panels, panels in a range */
-    int64_t zeros, sources, results, scratch; /* bytes of a thread's scratch: its first three parts, and all */
+    int64_t block, blocks;  /* pixels in a block, blocks of the largest phase */
+    int64_t splits, units;  /* ranges of panels, panels in a range */
+    int64_t gathered, copy; /* source pixels of a block if they are copied, else 0, and bytes of a copy */
+    int64_t zeros, sources, results, copies, pixels, scratch; /* bytes of a thread's scratch: its parts, and all */
     int64_t packed;                           /* bytes of all panels */
 };
 
@@ -51,7 +56,7 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
         .taps = g->kernel[0] * g->kernel[1],
         .phases = {forward ? 1 : input_phases(g, 0), forward ? 1 : input_phases(g, 1)},
     };
-    int64_t pixels = g->batch;
+    int64_t pixels = g->batch, range = 0;
     l.phase_taps = 1;
     for (int axis = 0; axis < 2; axis++) {
         pixels *= forward ? g->output[axis] : ceil_div(g->input[axis], g->stride[axis]);
@@ -62,25 +67,39 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
         l.phase_taps = l.taps;
     l.patches = g->groups == 1 && l.depth <= PATCH_CHANNELS && l.taps > 1;
 
-    int64_t chunk = max64(CHUNK_BYTES / (l.panels.width * size * l.phase_taps), 16);
-    int64_t chunks = l.patches ? 1 : max64(ceil_div(l.depth, chunk), 1);
-    l.chunk = max64(ceil_div(l.depth, chunks), 1);
-
     int64_t block = min64(BLOCK_PIXELS, TABLE_ENTRIES / l.phase_taps) / kernels->rows * kernels->rows;
     l.blocks = ceil_div(pixels, max64(block, kernels->rows));
     l.block = l.blocks ? round_up(ceil_div(pixels, l.blocks), kernels->rows) : 0;
 
+    bool aliased = l.source_channels * size % ALIASED_BYTES == 0 && l.panels.count > GATHER_PANELS && g->groups == 1;
+    for (int64_t phase = 0; aliased && l.block && phase < l.phases[0] * l.phases[1]; phase++) {
+        struct walk walk = walk_of(plan, phase / l.phases[1], phase % l.phases[1]);
+        if (walk_pixels(&walk) > 0) {
+            l.gathered = max64(l.gathered, most_sources(&walk, l.block));
+            range = max64(range, most_range(&walk, l.block));
+        }
+    }
+    if (range > GATHER_RANGE)
+        l.gathered = range = 0;
+    int64_t chunk = CHUNK_BYTES / (l.panels.width * size * l.phase_taps);
+    if (l.gathered)
+        chunk = min64(chunk, GATHERED_BYTES / (l.gathered * size));
+    int64_t chunks = l.patches ? 1 : max64(ceil_div(l.depth, max64(chunk, 16)), 1);
+    l.chunk = max64(ceil_div(l.depth, chunks), 1);
+    l.copy = cache_lines(l.chunk * size) + 64;
+
     int64_t units = l.panels.groups * l.panels.count;
     int64_t items = max64(l.blocks * l.phases[0] * l.phases[1], 1);
-    l.units = max64(ceil_div(units, max64(ceil_div(ITEMS, items), 1)), 1);
+    l.units = max64(ceil_div(units, plan->threads > 1 ? ceil_div(ITEMS * plan->threads, items) : 1), 1);
     l.splits = ceil_div(units, l.units);
 
     l.packed = cache_lines(l.panels.groups * l.panels.padded * (1 + l.taps * l.depth) * size);
     l.zeros = cache_lines(l.source_channels * size);
     l.sources = cache_lines(l.phase_taps * l.block * (int64_t)sizeof(void *));
     l.results = cache_lines(l.block * (int64_t)sizeof(void *));
-    l.scratch =
-        l.zeros + l.sources + l.results + (l.patches ? cache_lines(l.block * l.phase_taps * l.depth * size) : 0);
+    l.copies = cache_lines(l.patches ? l.block * l.phase_taps * l.depth * size : l.gathered * l.copy);
+    l.pixels = cache_lines(l.gathered * (int64_t)sizeof(void *));
+    l.scratch = l.zeros + l.sources + l.results + l.copies + l.pixels + cache_lines(range * (int64_t)sizeof(int32_t));
     return l;
 }
 
@@ -172,36 +191,41 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
     fill_results(&walk, first, pixels, forward ? job->y : job->x, forward ? g->output : g->input,
                  l.result_channels * size, results);
 
+    const char **originals = (const char **)(copies + l.copies);
+    int64_t gathered = 0;
+    if (l.gathered)
+        gathered = number_sources(&walk, first, pixels, source, l.source_channels * size, zeros, sources, l.block,
+                                  (int32_t *)((char *)originals + l.pixels), copies, l.copy, originals);
+
     const struct axis *vertical = &walk.axis[0], *horizontal = &walk.axis[1];
     int64_t taps = vertical->taps * horizontal->taps;
     int64_t before = vertical->taps_before * g->kernel[1] + vertical->taps * horizontal->taps_before;
-    for (int64_t u = split * l.units; u < min64((split + 1) * l.units, l.panels.groups * l.panels.count); u++) {
-        struct unit unit = unit_of(&l.panels, u);
-        const char *packed = job->workspace + unit.before * (1 + l.taps * l.depth) * size;
-        struct gemm gemm = {
-            .rows = pixels,
-            .columns = unit.columns,
-            .taps = taps,
-            .column = unit.group * l.panels.columns + unit.column,
-            .pitch = l.block,
-            .sources = sources,
-            .panel = packed + (1 + before * l.depth) * unit.width * size,
-            .initial = packed,
-            .results = results,
-        };
-        if (l.patches) {
-            gemm.taps = 1;
-            gemm.depth = taps * l.depth;
-            gemm.sources = patches;
+    for (int64_t channel = 0; channel < max64(l.depth, 1); channel += l.chunk) {
+        int64_t depth = min64(l.chunk, l.depth - channel);
+        for (int64_t n = 0; n < gathered; n++)
+            memcpy(copies + n * l.copy, originals[n] + channel * size, (size_t)(depth * size));
+        for (int64_t u = split * l.units; u < min64((split + 1) * l.units, l.panels.groups * l.panels.count); u++) {
+            struct unit unit = unit_of(&l.panels, u);
+            const char *packed = job->workspace + unit.before * (1 + l.taps * l.depth) * size;
+            struct gemm gemm = {
+                .rows = pixels,
+                .columns = unit.columns,
+                .taps = taps,
+                .depth = depth,
+                .first = l.gathered ? 0 : unit.group * l.depth + channel,
+                .column = unit.group * l.panels.columns + unit.column,
+                .pitch = l.block,
+                .sources = sources,
+                .panel = packed + (1 + before * l.depth + taps * channel) * unit.width * size,
+                .initial = channel == 0 ? packed : NULL,
+                .results = results,
+            };
+            if (l.patches) {
+                gemm.taps = 1;
+                gemm.depth = taps * l.depth;
+                gemm.sources = patches;
+            }
             job->kernels->gemm(&gemm);
-            continue;
-        }
-        for (int64_t channel = 0; channel < max64(l.depth, 1); channel += l.chunk) {
-            gemm.depth = min64(l.chunk, l.depth - channel);
-            gemm.first = unit.group * l.depth + channel;
-            job->kernels->gemm(&gemm);
-            gemm.panel = (const char *)gemm.panel + taps * gemm.depth * unit.width * size;
-            gemm.initial = NULL;
         }
     }
 }

@@ -157,3 +157,50 @@ void copy_patches(const struct walk *walk, int64_t first, int64_t count, const c
         }
     }
 }
+
+static int64_t most_images(const struct walk *walk, int64_t count) {
+    return min64(ceil_div(count - 1, walk->axis[0].count * walk->axis[1].count) + 1, walk->batch);
+}
+
+/* Along one axis, when `count` pixels in a row are walked, `breaks` times of which the walk starts anew. */
+static int64_t most_lines(const struct axis *axis, int64_t count, int64_t breaks) {
+    if (axis->offset_step != 1)
+        return count * axis->taps;
+    return count * min64(axis->taps, axis->source_step) + breaks * max64(axis->taps - axis->source_step, 0);
+}
+
+int64_t most_sources(const struct walk *walk, int64_t count) {
+    const struct axis *vertical = &walk->axis[0], *horizontal = &walk->axis[1];
+    int64_t images = most_images(walk, count);
+    int64_t rows = min64(ceil_div(count - 1, horizontal->count) + 1, images * vertical->count);
+    int64_t lines = min64(most_lines(vertical, rows, images), images * vertical->source_size);
+    int64_t columns = min64(most_lines(horizontal, horizontal->count, 1), horizontal->source_size);
+    return min64(lines * columns, count * vertical->taps * horizontal->taps);
+}
+
+int64_t most_range(const struct walk *walk, int64_t count) {
+    return most_images(walk, count) * walk->axis[0].source_size * walk->axis[1].source_size;
+}
+
+int64_t number_sources(const struct walk *walk, int64_t first, int64_t count, const char *source, int64_t pixel_size,
+                       const void *zeros, const void **sources, int64_t pitch, int32_t *numbers, char *copies,
+                       int64_t copy_size, const char **pixels) {
+    const struct axis *vertical = &walk->axis[0], *horizontal = &walk->axis[1];
+    int64_t image = first / (vertical->count * horizontal->count);
+    const char *origin = source + image * vertical->source_size * horizontal->source_size * pixel_size;
+    memset(numbers, -1, (size_t)(most_range(walk, count) * (int64_t)sizeof *numbers));
+    int32_t found = 0;
+    for (int64_t tap = 0; tap < vertical->taps * horizontal->taps; tap++)
+        for (int64_t pixel = 0; pixel < count; pixel++) {
+            const void **entry = &sources[tap * pitch + pixel];
+            if (*entry == zeros)
+                continue;
+            int32_t *number = &numbers[((const char *)*entry - origin) / pixel_size];
+            if (*number < 0) {
+                pixels[found] = *entry;
+                *number = found++;
+            }
+            *entry = copies + *number * copy_size;
+        }
+    return found;
+}

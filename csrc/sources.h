@@ -40,3 +40,14 @@ void fill_results(const struct walk *walk, int64_t first, int64_t count, char *r
  * lie outside. Pays where pixels have few channels. */
 void copy_patches(const struct walk *walk, int64_t first, int64_t count, const char *source, int64_t pixel_size,
                   char *copies, const void **patches);
+
+/* At most this many different source pixels are read by `count` pixels in a row of a walk. */
+int64_t most_sources(const struct walk *walk, int64_t count);
+/* How many source pixels lie between the first and the last that `count` pixels in a row may read. */
+int64_t most_range(const struct walk *walk, int64_t count);
+/* Replaces the table's pixels (filled for the `count` pixels from `first` on) by copies, `copy_size` bytes apart, that
+ * the caller is to make: pixels[n] is what copy number n is of. Returns how many there are. `numbers` is room for
+ * most_range() numbers. */
+int64_t number_sources(const struct walk *walk, int64_t first, int64_t count, const char *source, int64_t pixel_size,
+                       const void *zeros, const void **sources, int64_t pitch, int32_t *numbers, char *copies,
+                       int64_t copy_size, const char **pixels);
