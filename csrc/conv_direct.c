@@ -200,11 +200,17 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
     const struct axis *vertical = &walk.axis[0], *horizontal = &walk.axis[1];
     int64_t taps = vertical->taps * horizontal->taps;
     int64_t before = vertical->taps_before * g->kernel[1] + vertical->taps * horizontal->taps_before;
+    int64_t begin_unit = split * l.units, end_unit = min64(begin_unit + l.units, l.panels.groups * l.panels.count);
+    int64_t bytes, after = first + pixels;
+    const char *next = new_sources(&walk, after, min64(l.block, walk_pixels(&walk) - after), source,
+                                   l.source_channels * size, &bytes);
+    const char *end = next + bytes;
+    int64_t share = round_up(ceil_div(bytes, (end_unit - begin_unit) * ceil_div(max64(l.depth, 1), l.chunk)), 64);
     for (int64_t channel = 0; channel < max64(l.depth, 1); channel += l.chunk) {
         int64_t depth = min64(l.chunk, l.depth - channel);
         for (int64_t n = 0; n < gathered; n++)
             memcpy(copies + n * l.copy, originals[n] + channel * size, (size_t)(depth * size));
-        for (int64_t u = split * l.units; u < min64((split + 1) * l.units, l.panels.groups * l.panels.count); u++) {
+        for (int64_t u = begin_unit; u < end_unit; u++) {
             struct unit unit = unit_of(&l.panels, u);
             const char *packed = job->workspace + unit.before * (1 + l.taps * l.depth) * size;
             struct gemm gemm = {
@@ -218,6 +224,8 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
                 .sources = sources,
                 .panel = packed + (1 + before * l.depth + taps * channel) * unit.width * size,
                 .initial = channel == 0 ? packed : NULL,
+                .next = next,
+                .next_bytes = min64(share, end - next),
                 .results = results,
             };
             if (l.patches) {
@@ -226,6 +234,7 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
                 gemm.sources = patches;
             }
             job->kernels->gemm(&gemm);
+            next += gemm.next_bytes;
         }
     }
 }

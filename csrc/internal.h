@@ -9,11 +9,12 @@
 /* Rows are output pixels. For each tap and row, sources[tap * pitch + row] points at a pixel's channels (or at zeros),
  * of which `depth` are read from `first` on; `panel` is [tap][channel][columns rounded up to whole vectors]. Row r of
  * the product goes to results[r], from element `column` on; it starts from `initial` (one value a column), or from what
- * the result holds when `initial` is NULL. */
+ * the result holds when `initial` is NULL. Meanwhile `next_bytes` from `next` on, which will be wanted soon, are fetched
+ * into the second-level cache. */
 struct gemm {
-    int64_t rows, columns, taps, depth, first, column, pitch;
+    int64_t rows, columns, taps, depth, first, column, pitch, next_bytes;
     const void *const *sources;
-    const void *panel, *initial;
+    const void *panel, *initial, *next;
     void *const *results;
 };
 

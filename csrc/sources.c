@@ -158,6 +158,22 @@ void copy_patches(const struct walk *walk, int64_t first, int64_t count, const c
     }
 }
 
+const char *new_sources(const struct walk *walk, int64_t first, int64_t count, const char *source, int64_t pixel_size,
+                        int64_t *bytes) {
+    const struct axis *vertical = &walk->axis[0], *horizontal = &walk->axis[1];
+    *bytes = 0;
+    if (count < 1 || vertical->taps < vertical->source_step || horizontal->taps < horizontal->source_step)
+        return source;
+    struct position at = locate(walk, first);
+    int64_t row = at.row * vertical->source_step + vertical->offset + (vertical->taps - 1) * vertical->offset_step;
+    int64_t column = at.column * horizontal->source_step + horizontal->offset;
+    int64_t line = at.image * vertical->source_size + max64(min64(row, vertical->source_size - 1), 0);
+    int64_t pixel = line * horizontal->source_size + max64(min64(column, horizontal->source_size - 1), 0);
+    int64_t rest = walk->batch * vertical->source_size * horizontal->source_size - pixel;
+    *bytes = min64(count * vertical->source_step * horizontal->source_step, rest) * pixel_size;
+    return source + pixel * pixel_size;
+}
+
 static int64_t most_images(const struct walk *walk, int64_t count) {
     return min64(ceil_div(count - 1, walk->axis[0].count * walk->axis[1].count) + 1, walk->batch);
 }

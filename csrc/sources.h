@@ -40,6 +40,10 @@ void fill_results(const struct walk *walk, int64_t first, int64_t count, char *r
  * lie outside. Pays where pixels have few channels. */
 void copy_patches(const struct walk *walk, int64_t first, int64_t count, const char *source, int64_t pixel_size,
                   char *copies, const void **patches);
+/* What `count` pixels from `first` on read that those before them did not, as a range of memory; roughly, and nothing
+ * where the pixels read do not lie side by side. */
+const char *new_sources(const struct walk *walk, int64_t first, int64_t count, const char *source, int64_t pixel_size,
+                        int64_t *bytes);
 
 /* At most this many different source pixels are read by `count` pixels in a row of a walk. */
 int64_t most_sources(const struct walk *walk, int64_t count);
