@@ -184,12 +184,13 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
     char *copies = (char *)results + l.results;
     memset(zeros, 0, (size_t)(l.source_channels * size));
     const char *source = forward ? job->x : job->y;
+    char *result = forward ? job->y : job->x;
+    const int64_t *result_size = forward ? g->output : g->input;
     if (l.patches)
         copy_patches(&walk, first, pixels, source, l.source_channels * size, copies, patches);
     else
         fill_sources(&walk, first, pixels, source, l.source_channels * size, zeros, sources, l.block);
-    fill_results(&walk, first, pixels, forward ? job->y : job->x, forward ? g->output : g->input,
-                 l.result_channels * size, results);
+    fill_results(&walk, first, pixels, result, result_size, l.result_channels * size, results);
 
     const char **originals = (const char **)(copies + l.copies);
     int64_t gathered = 0;
@@ -205,6 +206,9 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
     const char *next = new_sources(&walk, after, min64(l.block, walk_pixels(&walk) - after), source,
                                    l.source_channels * size, &bytes);
     const char *end = next + bytes;
+    bool stream = streams(result, l.result_channels * size,
+                          g->batch * result_size[0] * result_size[1] * l.result_channels * size) &&
+                  l.panels.columns * size % 64 == 0;
     int64_t share = round_up(ceil_div(bytes, (end_unit - begin_unit) * ceil_div(max64(l.depth, 1), l.chunk)), 64);
     for (int64_t channel = 0; channel < max64(l.depth, 1); channel += l.chunk) {
         int64_t depth = min64(l.chunk, l.depth - channel);
@@ -227,6 +231,7 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
                 .next = next,
                 .next_bytes = min64(share, end - next),
                 .results = results,
+                .stream = stream && l.chunk >= l.depth,
             };
             if (l.patches) {
                 gemm.taps = 1;

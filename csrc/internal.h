@@ -10,12 +10,13 @@
  * of which `depth` are read from `first` on; `panel` is [tap][channel][columns rounded up to whole vectors]. Row r of
  * the product goes to results[r], from element `column` on; it starts from `initial` (one value a column), or from what
  * the result holds when `initial` is NULL. Meanwhile `next_bytes` from `next` on, which will be wanted soon, are fetched
- * into the second-level cache. */
+ * into the second-level cache. With `stream`, results are stored past the caches (see `streams`). */
 struct gemm {
     int64_t rows, columns, taps, depth, first, column, pitch, next_bytes;
     const void *const *sources;
     const void *panel, *initial, *next;
     void *const *results;
+    bool stream;
 };
 
 /* Rows are channels, the reduction runs over pixels: result[row][column] += sum over pixels of
@@ -93,6 +94,14 @@ const struct kernels *kernels_for(int32_t isa, int32_t element_size);
  * zero inside the bodies when `flush` is set; the caller's floating-point mode is as before afterwards. */
 typedef void parallel_body(const void *context, int64_t item, int32_t thread);
 void parallel_for(int64_t begin, int64_t end, int32_t threads, bool flush, parallel_body *body, const void *context);
+
+/* Whether a result of so many bytes should be stored past the caches: a large one would be read from memory before it is
+ * overwritten there, for nothing, and drive out of the caches what is still needed. Each pixel of it must begin at a cache
+ * line. (The lock that ends a parallel loop also waits for such stores.) */
+static inline bool streams(const void *result, int64_t pixel_size, int64_t bytes) {
+    const int64_t large = INT64_C(4) << 20;
+    return bytes >= large && pixel_size % 64 == 0 && (intptr_t)result % 64 == 0;
+}
 
 /* What the items of a stage are given. */
 struct conv2d_job {
