@@ -95,7 +95,7 @@ def sweep(
     retains its gradient.
     wrap: makes a tensor of a kept value and its node; with it the rules compute with tensors, and are recorded.
     """
-    needed = None if wanted is None else _leading_to(wanted, [node for node, _ in seeds])
+    needed = None if wanted is None else leading_to(wanted, [node for node, _ in seeds])
     found: dict[Node, Any] = {}
     nodes: dict[int, Node] = {}
     pending: dict[int, Any] = {}  # a node's number -> its gradient, as far as it has been summed
@@ -180,7 +180,7 @@ def leaves(root: Node) -> set[Node]:
     return {node for node in _reachable([root]) if node.plan is None}
 
 
-def _leading_to(wanted: set[Node], roots: Sequence[Node]) -> set[Node]:
+def leading_to(wanted: set[Node], roots: Sequence[Node]) -> set[Node]:
     """The nodes, at or below the roots, from which a wanted node can be reached, or could be before they were freed."""
     needed: set[Node] = set()
     for node in sorted(_reachable(roots), key=_by_age):

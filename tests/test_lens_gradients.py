@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import autograd.numpy as anp
+from autograd import Primitive, Tensor, lens, nn
 from autograd import functional as F
-from autograd import lens, nn
 
 CONV_CASES = [case for case in cases.CONV_CASES if min(case.x_shape) and min(case.weight_shape)]
 each_geometry = pytest.mark.parametrize("case", CONV_CASES, ids=lambda case: case.id)
@@ -364,3 +364,156 @@ class TestActivationStep:
             lens.activation_step(loss_of(small), small.conv, small.pool)
         with pytest.raises(TypeError, match="activation_step: activation must be a Module, got a builtin_function"):
             lens.activation_step(loss_of(small), small.conv, abs)  # type: ignore[arg-type]
+
+
+class TestPoolingRoutes:
+    @each_dtype
+    @pytest.mark.parametrize("ties", ["first", "split"])
+    @pytest.mark.parametrize("case", [case for case in cases.POOL_CASES if min(case.x_shape)], ids=lambda case: case.id)
+    def test_the_gradient_goes_to_the_winners(self, case: Any, ties: str, dtype: Any) -> None:
+        pool = nn.MaxPool2d(*case[2:6], ceil_mode=case.ceil_mode, ties=ties)
+        # Few different values, so that there are ties.
+        x = Tensor(np.random.default_rng(0).integers(0, 5, case.x_shape).astype(dtype), requires_grad=True)
+        routes = lens.pooling_routes(lambda: anp.sum(anp.sin(3 * pool(x) + 0.5)), pool)
+        n, c, height, width = case.x_shape
+        index = np.ogrid[:n, :c]
+        picked = x.data[index[0][..., None, None], index[1][..., None, None], routes.row, routes.column]
+        np.testing.assert_array_equal(picked, routes.output)
+        _, positions = F.max_pool2d(x.data, *case[2:6], ceil_mode=case.ceil_mode, return_indices=True)
+        np.testing.assert_array_equal(routes.row * width + routes.column, positions)
+
+        sent = np.zeros(case.x_shape)
+        wins = np.zeros(case.x_shape, int)
+        u, v = np.indices(np.broadcast_to(case.kernel_size, 2)).reshape(2, -1)
+        pair = [np.broadcast_to(setting, 2) for setting in (pool.stride, case.padding, case.dilation)]
+        for place in np.ndindex(routes.output.shape):
+            rows, columns = (
+                at * stride - padding + tap * dilation
+                for at, tap, stride, padding, dilation in zip(place[2:], (u, v), *pair, strict=True)
+            )
+            inside = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+            rows, columns = rows[inside], columns[inside]
+            best = x.data[place[:2]][rows, columns] == routes.output[place]
+            assert routes.ties[place] == best.sum()
+            last = None if ties == "split" else 1
+            rows, columns = rows[best][:last], columns[best][:last]
+            sent[place[:2]][rows, columns] += routes.gradient_output[place] / len(rows)
+            wins[place[:2]][rows, columns] += 1
+        np.testing.assert_array_equal(routes.wins, wins)
+        np.testing.assert_allclose(routes.gradient_input, sent, rtol=0, atol=60 * np.finfo(dtype).eps)
+        assert (routes.gradient_input[wins == 0] == 0).all()
+
+    def test_in_a_network(self, small: Small) -> None:
+        routes = lens.pooling_routes(loss_of(small), small.pool)
+        assert routes.wins.sum() == routes.output.size
+        assert routes.gradient_input.sum() == pytest.approx(routes.gradient_output.sum(), abs=1e-14)
+        assert (routes.ties[routes.output > 0] == 1).all()
+        assert (routes.ties[routes.output == 0] == 4).all(), "ReLU has made the whole window zero"
+
+    def test_bad_arguments(self, small: Small) -> None:
+        with pytest.raises(TypeError, match="pooling_routes: pool must be a MaxPool2d, got a ReLU"):
+            lens.pooling_routes(loss_of(small), small.act)  # type: ignore[arg-type]
+        first = nn.Sequential(nn.MaxPool2d(2), small.second, nn.Flatten(), small.dense)
+        with pytest.raises(ValueError, match="pooling_routes: output does not require a gradient"):
+            lens.pooling_routes(lambda: F.cross_entropy(first(np.ones((6, 4, 12, 12))), Y), first[0])
+        with pytest.raises(ValueError, match="pooling_routes: the maps must not have a NaN"):
+            lens.pooling_routes(lambda: F.cross_entropy(small(X * np.nan), Y), small.pool)
+
+
+class TestChainPath:
+    @each_dtype
+    def test_each_rule_gives_the_next_gradient_down_to_the_filters(self, dtype: Any) -> None:
+        model = nn.Sequential(nn.Conv2d(2, 3, 3, dtype=dtype, rng=0), nn.ReLU(), nn.Flatten())
+        target = np.random.default_rng(0).normal(size=(6, 300)).astype(dtype)
+        path = lens.chain_path(lambda: anp.sum(model(X.astype(dtype)) * target), model[0].weight)
+        assert [link.operation for link in path] == ["sum", "multiply", "reshape", "where", "conv2d", "leaf"]
+        assert [link.argument for link in path] == ["x", "x", "x", "y", "weight", ""]
+        assert [link.terms for link in path] == [0, 1, 1, 1, 1, 1]
+        assert all(link.exact for link in path[:-1])
+        rules = [link.rule for link in path]
+        assert rules[1] == "g * y"
+        assert rules[3:] == ["where(condition, 0, g)", "_conv2d_weight(x, g, geometry=geometry)", ""]
+        assert [kept.name for kept in path[4].kept] == ["x", "geometry"]
+        assert path[4].kept[0].shape == X.shape
+        assert path[4].kept[0].norm == pytest.approx(np.linalg.norm(X), rel=1e-6)
+        assert path[4].kept[1] == ("geometry", None, None)
+        np.testing.assert_array_equal(path[1].gradient, np.ones((6, 300)))
+        np.testing.assert_array_equal(path[2].gradient, target)
+        np.testing.assert_array_equal(
+            path[4].gradient, target.reshape(6, 3, 10, 10) * (model[0](X.astype(dtype)).data > 0)
+        )
+        anp.sum(model(X.astype(dtype)) * target).backward()
+        np.testing.assert_array_equal(path[5].gradient, model[0].weight.grad.data)
+        for link in path:
+            assert (link.shape, link.dtype) == (link.gradient.shape, link.gradient.dtype)
+            assert link.norm == pytest.approx(np.linalg.norm(link.gradient), rel=1e-6)
+            np.testing.assert_array_equal(link.sample, link.gradient.ravel()[:8])
+
+    def test_a_value_that_is_used_twice_gets_the_sum(self) -> None:
+        weight = nn.Parameter(np.array([1.0, 2.0]))
+
+        def loss() -> Any:
+            y = weight * 3
+            return (y * y + anp.exp(y)).sum()
+
+        path = lens.chain_path(loss, weight)
+        twice = path[-2]
+        assert (twice.operation, twice.terms) == ("multiply", 3)  # y * y uses y twice
+        np.testing.assert_allclose(twice.gradient, 2 * 3 * weight.data + np.exp(3 * weight.data))
+        assert not path[-3].exact
+        assert twice.exact
+
+    def test_in_a_network_the_links_carry_the_engines_gradients(self, small: Small) -> None:
+        path = lens.chain_path(loss_of(small), small.conv.weight)
+        loss_of(small)().backward()
+        np.testing.assert_array_equal(path[-1].gradient, small.conv.weight.grad.data)
+        step = lens.activation_step(loss_of(small), small.conv, small.act)
+        relu = max(i for i, link in enumerate(path) if link.operation == "where")
+        np.testing.assert_array_equal(path[relu].gradient, step.gradient_after)
+        np.testing.assert_array_equal(path[relu + 1].gradient, step.gradient_before)
+        assert [link.operation for link in path].count("conv2d") == 2
+
+    def test_every_rule_of_the_library_has_its_text(self) -> None:
+        for primitive in Primitive.registry.values():
+            for rule in primitive.rules.values():
+                if rule.__module__.startswith("autograd."):
+                    text = lens.chain.rule_text(rule)
+                    assert text != rule.__qualname__
+                    compile(text, "rule", "exec")
+
+    def test_a_rule_without_source(self) -> None:
+        scope: dict[str, Any] = {}
+        exec("rule = lambda g: 2 * g", scope)
+        assert lens.chain.rule_text(scope["rule"]) == "<lambda>"
+
+    def test_bad_arguments(self, small: Small) -> None:
+        with pytest.raises(ValueError, match="chain_path: the loss does not depend on parameter"):
+            lens.chain_path(loss_of(small), Small().conv.weight)
+        with pytest.raises(TypeError, match="chain_path: parameter must be a tensor, got a Conv2d"):
+            lens.chain_path(loss_of(small), small.conv)  # type: ignore[arg-type]
+
+
+class TestCompositeDifference:
+    @each_dtype
+    @each_geometry
+    def test_kernel_and_composition_differ_by_rounding(self, case: Any, dtype: Any) -> None:
+        layer, x = layer_of(case, dtype), images_of(case, dtype)
+        difference = lens.composite_difference(layer, x)
+        for part in (difference.output, difference.input_gradient, difference.filter_gradient):
+            assert part.kernel.dtype == part.composite.dtype == part.ulps.dtype == dtype
+            # Each side rounds at every addition; of random sign, the roundings of some hundred terms are a few units.
+            assert part.ulps_of_terms.max(initial=0) <= 8
+            distance = np.abs(part.kernel.astype(np.float64) - part.composite)
+            np.testing.assert_allclose(part.ulps * np.spacing(np.abs(part.kernel)), distance, rtol=1.01, atol=0)
+        np.testing.assert_array_equal(difference.output.kernel, layer(x).data)
+
+    def test_a_unit_in_the_last_place(self) -> None:
+        result = lens.chain._compare(np.array([1.0, 0.0, -3.0]), np.array([1 + 2**-51, 0, -3]), np.array([8.0, 0, 3]))
+        assert result.ulps.tolist() == [2, 0, 0]
+        assert result.ulps_of_terms.tolist() == [0.25, 0, 0]
+
+    def test_bad_arguments(self) -> None:
+        with pytest.raises(ValueError, match=r"upstream must have shape \(1, 2, 3, 3\), got \(1,\)"):
+            lens.composite_difference(nn.Conv2d(1, 2, 3), np.ones((1, 1, 5, 5)), np.ones(1))
+        with pytest.raises(ValueError, match="padding_mode must be 'zeros', got 'circular'"):
+            lens.composite_difference(nn.Conv2d(1, 2, 3, padding=1, padding_mode="circular"), np.ones((1, 1, 5, 5)))

@@ -6,7 +6,7 @@ that was recorded for the gradient with respect to any of them. No parameter's `
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -66,17 +66,12 @@ def run(function: str, loss: Loss, *modules: Module) -> tuple[Tensor, list[Call]
     """
     with enable_grad(), watching(*modules) as calls:
         value = loss()
-    for module, seen in zip(modules, calls, strict=True):
-        if len(seen) != 1:
-            raise ValueError(
-                f"{function}: loss() must run {type(module).__name__}({module.extra_repr()}) once, it ran it "
-                f"{len(seen)} times"
-            )
+    single = _single(function, "loss()", modules, calls)
     if not isinstance(value, Tensor):
         raise TypeError(f"{function}: loss() must return a tensor, got a {type(value).__name__}")
     if value.size != 1 or not value.requires_grad:
         raise ValueError(f"{function}: loss() must return one number that requires a gradient, got {value!r}")
-    return value, [seen[0] for seen in calls]
+    return value, single
 
 
 def gradients(function: str, value: Any, upstream: Any = None, /, **tensors: Any) -> list[Array]:
@@ -111,25 +106,31 @@ def evaluating(model: Module) -> Iterator[None]:
             module.training = training
 
 
-@no_grad()
 def in_batches(
-    function: str, model: Module, batch_size: int, modules: list[Module], *arrays: Array
-) -> Iterator[tuple[tuple[Array, ...], Array, list[Call]]]:
+    function: str, model: Module, batch_size: int, modules: list[Module], *arrays: Array, record: bool = False
+) -> Iterator[tuple[tuple[Array, ...], Any, list[Call]]]:
     """Runs the model in evaluation mode on images, the first of the arrays, and yields what each batch gave.
 
-    Yields (the batch of every array, the model's output, one call for each module). Raises ValueError if there are no
-    images, their number is not that of the other arrays, or a module is not called exactly once.
+    Yields (the batch of every array, the model's output, one call for each module). record: whether the outputs can be
+    differentiated. Raises ValueError if there are no images, their number is not that of the other arrays, or a module
+    is not called exactly once.
     """
     if not len(arrays[0]):
         raise ValueError(f"{function}: images must not be empty, got shape {arrays[0].shape}")
+    if any(len(array) != len(arrays[0]) for array in arrays):
+        counts = " and ".join(str(len(array)) for array in arrays)
+        raise ValueError(f"{function}: there must be as many labels as images, got {counts}")
     integer(function, "batch_size", batch_size, least=1)
     for batch in batches(*arrays, batch_size=batch_size, shuffle=False):
-        with evaluating(model), watching(*modules) as calls:
+        with enable_grad() if record else no_grad(), evaluating(model), watching(*modules) as calls:
             output = model(batch[0])
-        for module, seen in zip(modules, calls, strict=True):
-            if len(seen) != 1:
-                raise ValueError(
-                    f"{function}: the model must run {type(module).__name__}({module.extra_repr()}) once, it ran it "
-                    f"{len(seen)} times"
-                )
-        yield batch, raw(output), [Call(raw(seen[0].input), raw(seen[0].output)) for seen in calls]
+        yield batch, output, _single(function, "the model", modules, calls)
+
+
+def _single(function: str, runner: str, modules: Iterable[Module], calls: list[list[Call]]) -> list[Call]:
+    """The one call that each module got. Raises ValueError if it was not one."""
+    for module, seen in zip(modules, calls, strict=True):
+        if len(seen) != 1:
+            name = f"{type(module).__name__}({module.extra_repr()})"
+            raise ValueError(f"{function}: {runner} must run {name} once, it ran it {len(seen)} times")
+    return [seen[0] for seen in calls]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,19 +12,35 @@ from ..nn import Conv2d
 from .checks import Array
 
 
-def cells(layer: Conv2d, height: int, width: int) -> NDArray[np.intp]:
-    """For images of this size, the pixel that tap (u, v) reads at output position (i, j): (oh, ow, kh, kw).
+def windows(
+    size: tuple[int, int],
+    kernel: tuple[int, int],
+    stride: Any,
+    padding: Any,
+    dilation: Any,
+    padding_mode: str = "zeros",
+) -> NDArray[np.intp]:
+    """For planes of this size, the cell that tap (u, v) of the window at (i, j) covers: (oh, ow, kh, kw).
 
-    Pixels are numbered row by row; -1 stands for a zero of the padding. The layer's own convolution says it, whatever
-    its stride, padding, dilation and padding mode: run over an image of these numbers, a filter that is 1 at one tap
-    and 0 elsewhere returns the number that it finds there, exactly, as float64 holds integers up to 2^53.
+    Cells are numbered row by row; -1 stands for a zero of the padding. The other arguments are those of `conv2d`, and
+    it is conv2d that gives the answer: run over a plane of these numbers, a filter that is 1 at one tap and 0 elsewhere
+    returns the number that it finds there, exactly, as float64 holds integers up to 2^53.
     """
-    kh, kw = layer.kernel_size
+    height, width = size
+    kh, kw = kernel
     numbers = np.arange(1.0, height * width + 1).reshape(1, 1, height, width)
     single = np.eye(kh * kw).reshape(kh * kw, 1, kh, kw)
-    found = conv2d(numbers, single, None, layer.stride, layer.padding, layer.dilation, 1, layer.padding_mode)
+    found = np.asarray(conv2d(numbers, single, None, stride, padding, dilation, 1, padding_mode))
     _, _, oh, ow = found.shape
-    return np.asarray(found).reshape(kh, kw, oh, ow).transpose(2, 3, 0, 1).astype(np.intp) - 1
+    return found.reshape(kh, kw, oh, ow).transpose(2, 3, 0, 1).astype(np.intp) - 1
+
+
+def cells(layer: Conv2d, height: int, width: int) -> NDArray[np.intp]:
+    """For images of this size, the pixel that tap (u, v) of a layer reads at output position (i, j): (oh, ow, kh, kw).
+
+    Pixels are numbered row by row; -1 stands for a zero of the padding.
+    """
+    return windows((height, width), layer.kernel_size, layer.stride, layer.padding, layer.dilation, layer.padding_mode)
 
 
 def channels(layer: Conv2d, filter: int) -> slice:
