@@ -46,6 +46,36 @@ struct depthwise_over_pixels {
     void *result;
 };
 
+/* Square tiles for Winograd's algorithm: sources[(row * side + column) * pitch + tile] points at the channels of a
+ * pixel, of which those from `first` on take part. The transformed value v of tile t, channel c, goes to
+ * result[v * value_step + t * tile_step + c], where a last partial vector is filled up with zeros. */
+struct winograd_tiles {
+    int64_t tiles, channels, first, pitch;
+    const void *const *sources;
+    int64_t value_step, tile_step;
+    void *result;
+};
+
+/* 3x3 filters: column k, channel c begins at weight[k * column_step + c * channel_step], and the weights end at `end`.
+ * The transformed value v goes to result[v * value_step + c * width + k], where columns up to `width` (whole vectors)
+ * repeat the last. `flipped` filters are read from their last tap to their first. */
+struct winograd_filters {
+    int64_t columns, width, channels, column_step, channel_step;
+    bool flipped;
+    const void *weight, *end;
+    int64_t value_step;
+    void *result;
+};
+
+/* The value v of the products of tile t, column k, is products[v * value_step + t * tile_step + k]. The outputs of
+ * their inverse transform, plus initial[k], go to results[(row * m + column) * pitch + tile][first + k]. */
+struct winograd_outputs {
+    int64_t tiles, columns, first, pitch;
+    const void *products, *initial;
+    int64_t value_step, tile_step;
+    void *const *results;
+};
+
 /* The cells of one pooling window that lie inside the input: a grid of pixels, each with the position it has in the
  * window. Of each pixel the channels of one block take part. */
 struct window {
@@ -70,6 +100,10 @@ struct kernels {
     void (*gemm_over_pixels)(const struct gemm_over_pixels *);
     void (*depthwise)(const struct depthwise *);
     void (*depthwise_over_pixels)(const struct depthwise_over_pixels *);
+    /* Winograd's algorithm, for tiles of 2x2 and of 4x4 outputs. False if an output is not finite. */
+    void (*winograd_inputs[2])(const struct winograd_tiles *);
+    void (*winograd_filters[2])(const struct winograd_filters *);
+    bool (*winograd_outputs[2])(const struct winograd_outputs *);
     /* Pooling: y and offsets are of one window. gather and scatter return false if an offset names no cell. */
     void (*max)(const struct window *, void *y, int32_t *offsets);
     bool (*gather)(const struct window *, const int32_t *offsets, void *y);
@@ -121,7 +155,7 @@ struct conv2d_algorithm {
     void (*stage[4])(const struct conv2d_job *, int64_t item, int32_t thread);
 };
 
-extern const struct conv2d_algorithm direct, direct_weight, depthwise, depthwise_weight;
+extern const struct conv2d_algorithm direct, direct_weight, depthwise, depthwise_weight, winograd_2x2, winograd_4x4;
 
 /* to[i] += from[i]: how partial results are summed, chunk after chunk. */
 void add_arrays(int32_t element_size, int64_t count, const void *from, void *to);
