@@ -7,14 +7,10 @@ static bool always(const struct conv2d_plan *plan) {
     return true;
 }
 
-static bool winograd_2x2_pays(const struct conv2d_plan *plan) {
-    (void)plan;
-    return false;
-}
-
-static bool winograd_4x4_pays(const struct conv2d_plan *plan) {
-    (void)plan;
-    return false;
+/* The transforms of Winograd's algorithm take time for every channel, what it saves goes with their product. */
+static bool many_channels(const struct conv2d_plan *plan) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    return min64(g->in_channels, g->out_channels) / g->groups >= 32;
 }
 
 /* The choice: the first row that is accurate enough, whose algorithm serves the problem, and that pays there. */
@@ -26,8 +22,8 @@ static const struct {
 } choices[] = {
     {&depthwise, HIGHEST, always, "every input channel is a group of its own"},
     {&depthwise_weight, HIGHEST, always, "every input channel is a group of its own"},
-    {&winograd_4x4, HIGH, winograd_4x4_pays, "3x3, stride 1, many channels: a quarter of the products"},
-    {&winograd_2x2, HIGHEST, winograd_2x2_pays, "3x3, stride 1, many channels: four ninths of the products"},
+    {&winograd_4x4, HIGH, many_channels, "3x3, stride 1, many channels: a quarter of the products"},
+    {&winograd_2x2, HIGHEST, many_channels, "3x3, stride 1, many channels: four ninths of the products"},
     {&direct, HIGHEST, always, "serves every problem"},
     {&direct_weight, HIGHEST, always, "serves every problem"},
 };

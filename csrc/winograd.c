@@ -2,10 +2,10 @@
  * Algorithms for Convolutional Neural Networks", arXiv:1509.09308): 16 products for 2x2 outputs instead of 36, or 36
  * for 4x4 outputs instead of 144.
  *
- * The result is cut into tiles of m x m outputs, each of which reads (m + 2) x (m + 2) source pixels. Inputs and filters
- * are transformed (winograd.inc); then value by value, (m + 2)^2 of them, a matrix product with a row for each tile and
- * a column for each result channel sums over the source channels; and the products are transformed to outputs. The
- * input gradient is the convolution with the filters flipped and their channels exchanged.
+ * The result is cut into tiles of m x m outputs, each of which reads (m + 2) x (m + 2) source pixels. Inputs and
+ * filters are transformed (winograd.inc); then value by value, (m + 2)^2 of them, a matrix product with a row for each
+ * tile and a column for each result channel sums over the source channels; and the products are transformed to outputs.
+ * The input gradient is the convolution with the filters flipped and their channels exchanged.
  *
  * Stages 0 and 1 transform inputs and filters that are few enough to be kept whole. In stage 2 an item is a block of
  * tiles times a range of panels: it transforms what is not kept, and the products of a block and a panel stay in the
@@ -183,8 +183,9 @@ static void transform_filters(const struct conv2d_job *job, const struct layout 
         .value_step = l->filter_value,
         .result = to,
     };
-    filters.weight = job->weight + (unit->group * out * in * 9 + unit->column * filters.column_step +
-                                    begin * filters.channel_step) * size;
+    filters.weight =
+        job->weight +
+        (unit->group * out * in * 9 + unit->column * filters.column_step + begin * filters.channel_step) * size;
     job->kernels->winograd_filters[l->side / 4](&filters);
 }
 
