@@ -1,0 +1,109 @@
+"""`bench train`: a whole training step of named networks (forward, loss, backward, update), and the memory it takes.
+
+The gate: the gradients of one step are compared with those of the same step in float64. That step has itself been
+checked: the slope of the loss along its gradients, by central differences of two more forward passes, is their squared
+length. This uses no rule of differentiation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import Tensor, cross_entropy, nn, no_grad
+from .contest import OURS, Contest, Settings, saved
+from .conv import Listener
+from .peers import Kind
+from .rows import TrainRow
+from .sides import networks
+
+TORCH = Kind("PyTorch", "train_pytorch", "torch", {name: name for name in ("channels_last", "contiguous")})
+BATCHES = {"lenet5": 64, "resnet20": 128, "vgg8": 64}
+# Of the greatest gradient. Where rounding decides on which side of zero the input of a ReLU is, gradients jump: in
+# ResNet-20 both sides are at 2e-3 to 4e-3 with float32. Without such jumps it is 1e-6.
+_ERROR_BOUNDS = {"float32": 2e-2, "float64": 1e-10}
+_DIFFERENCE = 1e-5  # length of the step by which all parameters together are moved
+_SLOPE_BOUND = 1e-4
+
+
+def measure(
+    names: Sequence[str], batch: int | None, settings: Settings, listener: Listener
+) -> tuple[list[TrainRow], dict[str, str]]:
+    """A row for each network and number of threads, and the versions of all sides.
+
+    batch: the number of images instead of each network's own. Raises PeerError if our own side does not run.
+    """
+    rows, versions = [], {}
+    listener.begin(len(names) * len(settings.threads))
+    for threads in settings.threads:
+        for name in names:
+            listener.step(f"{name}, {threads} threads")
+            # Fresh processes for every network: what one has allocated is of no use to the next.
+            with Contest("train_convgrad", [TORCH], settings, threads, listener) as contest:
+                versions |= contest.versions
+                rows.append(_row(name, batch or BATCHES[name], settings, threads, contest))
+                listener.row(rows[-1])
+    return rows, versions
+
+
+def _row(name: str, batch: int, settings: Settings, threads: int, contest: Contest) -> TrainRow:
+    rng = np.random.default_rng(0)
+    parameters = _first_parameters(name, rng)
+    images = rng.standard_normal((batch, *networks.INPUTS[name]))
+    labels = rng.integers(0, 10, batch)
+    exact, slope_error = _gradients(name, parameters, images, labels)
+    bound = _ERROR_BOUNDS[settings.dtype]
+    with saved(parameters, images.astype(settings.dtype), labels) as paths:
+        arguments = (networks.__file__, name, *paths)
+        memory = contest.memory(arguments)  # first: what a process has had at most only grows
+        found = contest.measure(arguments, exact, bound)
+    fault = f"WRONG: the gradients in float64 disagree with differences by {slope_error:.0e}"
+    return TrainRow(
+        suite=name,
+        layer="",
+        count=1,
+        problem=f"{name} n{batch}",
+        map="step",
+        dtype=settings.dtype,
+        isa=settings.isa,
+        threads=threads,
+        timing=found.timing if slope_error < _SLOPE_BOUND else None,
+        error=found.error,
+        error_bound=bound,
+        peers=found.peers,
+        notes=found.notes if slope_error < _SLOPE_BOUND else (fault, *found.notes),
+        memory=memory[OURS],
+        peer_memory={side: used for side, used in memory.items() if side in found.peers},
+    )
+
+
+def _first_parameters(name: str, rng: np.random.Generator) -> NDArray[np.float64]:
+    """All parameters of a network in a row, drawn anew."""
+    model = networks.network(name, nn).double()
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            module.reset_parameters(rng)
+    return np.concatenate([parameter.data.ravel() for parameter in model.parameters()])
+
+
+def _gradients(
+    name: str, parameters: NDArray[np.float64], images: NDArray[np.float64], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], float]:
+    """The gradients in float64, and by how much the slope along them differs from their squared length, relatively."""
+
+    def loss_at(values: NDArray[np.float64]) -> tuple[nn.Module, Tensor]:
+        model = networks.network(name, nn).double()
+        with no_grad():
+            networks.set_parameters(model, values)
+        return model, cross_entropy(model(images), labels)
+
+    model, loss = loss_at(parameters)
+    loss.backward()
+    gradients = networks.gradients(model)
+    length = float(np.linalg.norm(gradients))
+    step = _DIFFERENCE / length * gradients
+    with no_grad():
+        above, below = (float(loss_at(parameters + sign * step)[1]) for sign in (1, -1))
+    return gradients[None], abs((above - below) / (2 * _DIFFERENCE) / length - 1)
