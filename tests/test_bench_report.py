@@ -107,7 +107,7 @@ def report(*rows: Measurement, benchmark: str = "conv") -> Report:
     return Report(
         benchmark=benchmark,
         command="python -m autograd bench conv",
-        started="2026-01-01T00:00:00Z",
+        finished="2026-01-01T00:00:00Z",
         machine={"processor": "one"},
         versions={"convgrad": "1"},
         settings={"confidence": 0.95},
@@ -315,7 +315,7 @@ class TestCommands:
             (["compare", "OLD", __file__], "is not a report"),
             (["compare", "OLD", "POOL"], "the reports are of different benchmarks, conv and pool"),
             (["compare", "OLD", "OLD", "--fail-over", "much"], "must be a percentage such as 5%, got 'much'"),
-            (["compare", "OLD", "OLD", "--fail-over", "-5%"], "must be a percentage such as 5%, got '-5%'"),
+            (["compare", "OLD", "OLD", "--fail-over=-5%"], "must be a percentage such as 5%, got '-5%'"),
             (["compare", "OLD", "OLD", "--fail-over", "nan"], "must be a percentage such as 5%, got 'nan'"),
             (["plot", "OLD", "--out", "a.doc"], "a picture's name must end in .png, .svg or .pdf, got 'a.doc'"),
             (["plot", "OLD", "--out", "/no/such/a.png"], "the folder of '/no/such/a.png' does not exist"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -18,7 +18,7 @@ from .peer import PeerError
 from .peers import Kind, our_side, peer_sides, variants
 from .reference import relative_error
 from .rows import Memory, PeerResult, Timing
-from .timing import Contender, Effort, ReferenceLoop, fastest, interleave, peer_result, timing
+from .timing import Contender, Drift, Effort, fastest, interleave, noise, peer_result, timing
 
 OURS = "convgrad"
 _RUNS = 3  # after which a process has had all the memory that a workload takes
@@ -33,7 +33,7 @@ class Settings:
     dtype: str = "float32"
     memory: str = "reused"  # or 'fresh': every result in memory that comes from the system
     peer_pythons: Sequence[str] = ()
-    effort: Effort = Effort()
+    effort: Effort = field(default_factory=Effort)
 
 
 class Verified(NamedTuple):
@@ -42,7 +42,6 @@ class Verified(NamedTuple):
     timing: Timing | None
     error: float
     peers: Mapping[str, PeerResult]
-    variants: Mapping[str, Any]  # of each peer the setting of its fastest variant
     notes: tuple[str, ...]
 
 
@@ -54,12 +53,12 @@ class Contest:
     ) -> None:
         """program: our side's, in `sides`; kinds: the peers, of which those take part that are found."""
         self._settings, self._threads = settings, threads
-        self._loop = ReferenceLoop()
         with ExitStack() as stack:
             place = (settings.isa, threads, settings.memory)
             self._ours = our_side(stack, program, *place)
             self._peers, notes = peer_sides(stack, kinds, settings.peer_pythons, *place)
             self._stack = stack.pop_all()
+        self._drift = Drift(lambda: float(self._ours.call("fixed_work")))
         for note in notes:
             listener.note(note)
         self.versions = {OURS: self._ours.version.split()[-1]}
@@ -97,30 +96,30 @@ class Contest:
         self._ours.prepare(OURS, *arguments, None)
         error = relative_error(_result(ours), exact)
         if not error <= bound:
-            return Verified(None, error, {}, {}, (f"WRONG: the error is {error:.0e}, more than {bound:.0e}",))
+            return Verified(None, error, {}, (f"WRONG: the error is {error:.0e}, more than {bound:.0e}",))
         contenders, found, notes = [ours], {}, []
         for kind, label, side, setting in variants(self._peers, bfloat16=False):
             one = Contender(kind.name, f"{kind.name} {label}", side)
             try:
                 side.prepare(one.name, *arguments, setting)
-                found[one.name] = label, setting, relative_error(_result(one), exact)
+                found[one.name] = label, relative_error(_result(one), exact)
             except PeerError as problem:
                 notes.append(f"{one.name} failed: {problem}")
                 continue
-            if (peer_error := found[one.name][2]) <= bound:
+            if (peer_error := found[one.name][1]) <= bound:
                 contenders.append(one)
             else:
                 notes.append(f"{one.name} is WRONG: its error is {peer_error:.0e}")
-        interleave(contenders, self._settings.effort, self._threads, self._loop)
+        interleave(contenders, self._settings.effort, self._threads, self._drift.measure)
         for one in contenders:
             one.side.forget(one.name)
         confidence = self._settings.effort.confidence
-        peers, settings = {}, {}
+        peers = {}
         for group in dict.fromkeys(one.group for one in contenders[1:]):
             best = fastest(contenders, group)
-            label, settings[group], peer_error = found[best.name]
-            peers[group] = peer_result(best, ours, label, peer_error, confidence)
-        return Verified(timing(ours.seconds, confidence), error, peers, settings, tuple(notes))
+            peers[group] = peer_result(best, ours, *found[best.name], confidence)
+        measured = timing(ours.seconds, confidence)
+        return Verified(measured, error, peers, (*noise(measured, self._drift.slowdown()), *notes))
 
 
 def _result(contender: Contender) -> NDArray[Any]:

@@ -6,7 +6,6 @@ classes, algorithms) and all variants of the peers. Each of our choices becomes 
 
 from __future__ import annotations
 
-import statistics
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -20,16 +19,14 @@ from numpy.typing import NDArray
 from .. import kernels
 from .machine import Peak, peak
 from .peer import Peer, PeerError
-from .peers import BFLOAT16, PeerSide, available_memory, our_side, peer_sides, variants
+from .peers import BFLOAT16, KINDS, PeerSide, available_memory, our_side, peer_sides, variants
 from .problem import MAPS
 from .reference import error_bound, normal_operands, reference, relative_error, sign_operands, wrong_products
-from .rows import PeerResult, Row
+from .rows import Measurement, Row
 from .suites import Case
-from .timing import Contender, Drift, Effort, interleave, median_interval, timing
+from .timing import Contender, Drift, Effort, fastest, interleave, median_ratio, noise, peer_result, timing
 
 PRECISIONS = ("highest", "high", "medium")
-_NOISY = 0.05  # half of an interval's width, relative, from which on a row says so
-_SLOWER = 0.1  # by how much the machine must be slower than at its best for a row to say so
 _PEER_BOUND = 1e-4  # of the error of a peer, whose class of accuracy is its own affair
 
 
@@ -62,7 +59,7 @@ class Listener:
     def note(self, text: str) -> None:
         """Something about the whole run: a peer that is missing, say."""
 
-    def row(self, row: Row) -> None:
+    def row(self, row: Measurement) -> None:
         """A row is finished."""
 
 
@@ -98,8 +95,9 @@ class ConvBenchmark:
             for threads in s.threads:
                 roofs = {dtype: peak(isa, threads, dtype) for dtype in s.dtypes}  # while nothing else runs
                 with ExitStack() as stack:
-                    ours = our_side(stack, isa, threads, s.memory)
-                    peers, missing = peer_sides(stack, s.peers, s.peer_pythons, isa, threads, s.memory)
+                    ours = our_side(stack, "convgrad", isa, threads, s.memory)
+                    kinds = [KINDS[name] for name in s.peers]
+                    peers, missing = peer_sides(stack, kinds, s.peer_pythons, isa, threads, s.memory)
                     for note in missing:
                         self._note(note)
                     for side in (ours, *(one.side for one in peers)):
@@ -220,9 +218,7 @@ class _Measurement:
         if right:
             interleave(contenders, self.settings.effort, self.threads, self.drift.measure)
         slowdown = self.drift.slowdown()
-        if slowdown > _SLOWER:
-            self._row_notes.append(f"the machine was {slowdown:.0%} slower than at its best")
-        return [self._row(choice, contenders, errors) for choice in choices]
+        return [self._row(choice, contenders, errors, slowdown) for choice in choices]
 
     def _operands(
         self, make: Callable[..., list[NDArray[Any]]], folder: Path
@@ -279,6 +275,7 @@ class _Measurement:
         choice: _Choice,
         contenders: Sequence[Contender],
         errors: Mapping[tuple[str, str], tuple[str, float]],
+        slowdown: float,
     ) -> Row:
         problem, confidence = self.case.problem, self.settings.effort.confidence
         size = problem.bytes(np.dtype(self.dtype).itemsize)
@@ -288,26 +285,13 @@ class _Measurement:
         if not choice.fault:
             seconds = by_name[choice.name].seconds
             measured = timing(seconds, confidence)
-            width = (measured.high - measured.low) / measured.seconds / 2
-            if width > _NOISY:
-                notes.append(f"noisy: the median is known to {width:.0%}")
+            notes += noise(measured, slowdown)
             if self.settings.denormals:
-                denormals = _median_ratio(by_name[f"{choice.name} denormals"].seconds, seconds, confidence)[0]
+                denormals = median_ratio(by_name[f"{choice.name} denormals"].seconds, seconds, confidence)[0]
             for group in dict.fromkeys(group for group, _ in errors):
-                best = min(
-                    (one for one in contenders if one.group == group), key=lambda one: statistics.median(one.seconds)
-                )
+                best = fastest(contenders, group)
                 label, error = errors[group, best.name]
-                speedup, low, high = _median_ratio(best.seconds, seconds, confidence)
-                peers[group] = PeerResult(
-                    version=best.side.version,
-                    variant=label,
-                    timing=timing(best.seconds, confidence),
-                    speedup=speedup,
-                    speedup_low=low,
-                    speedup_high=high,
-                    error=error,
-                )
+                peers[group] = peer_result(best, by_name[choice.name], label, error, confidence)
         return Row(
             suite=self.case.suite,
             layer=self.case.layer,
@@ -342,8 +326,3 @@ def _variant(choice: _Choice) -> dict[str, Any]:
 
 def _accurate(error_class: str, precision: str) -> bool:
     return PRECISIONS.index(error_class) <= PRECISIONS.index(precision)
-
-
-def _median_ratio(theirs: Sequence[float], ours: Sequence[float], confidence: float) -> tuple[float, float, float]:
-    """The median over the rounds of a ratio, with its interval; one that was dropped early has fewer rounds."""
-    return median_interval([one / other for one, other in zip(theirs, ours, strict=False)], confidence)

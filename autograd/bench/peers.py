@@ -100,27 +100,26 @@ def environment(isa: str, threads: int, memory: str) -> dict[str, str]:
     return variables
 
 
-def our_side(stack: ExitStack, isa: str, threads: int, memory: str) -> Peer:
-    """The kernels of this package, in an interpreter of their own."""
-    return _start(stack, f"from {__package__}.sides.convgrad import *", sys.executable, isa, threads, memory)
+def our_side(stack: ExitStack, program: str, isa: str, threads: int, memory: str) -> Peer:
+    """A program of `sides` that uses this package, in an interpreter of its own."""
+    return _start(stack, _import(program), sys.executable, isa, threads, memory)
 
 
 def peer_sides(
-    stack: ExitStack, names: Sequence[str], pythons: Sequence[str], isa: str, threads: int, memory: str
+    stack: ExitStack, kinds: Sequence[Kind], pythons: Sequence[str], isa: str, threads: int, memory: str
 ) -> tuple[list[PeerSide], list[str]]:
-    """The peers of those names that are installed in one of the interpreters or in this one, and why others are not."""
+    """The peers of those kinds that are installed in one of the interpreters or in this one, and why others are not."""
     found, notes = [], []
     capped = isa != kernels.supported_isas()[0]
-    for name in names:
-        kind = KINDS[name]
+    for kind in kinds:
         if capped and not kind.capped:
             notes.append(f"{kind.name} is left out: it cannot be kept to {isa}")
             continue
         allocators: dict[str, dict[str, str]] = {"": {}}
-        if name == "torch" and memory == "reused":
+        if kind.package == "torch" and memory == "reused":
             allocators = {"": {}, "keeps memory": _KEEP_MEMORY}
         reason = ""
-        for python in [sys.executable] if name == "composite" else [*pythons, sys.executable]:
+        for python in [sys.executable] if kind.package == "convgrad" else [*pythons, sys.executable]:
             try:
                 for label, variables in allocators.items():
                     side = _start(stack, _program(kind), python, isa, threads, memory, variables)
@@ -142,9 +141,13 @@ def variants(sides: Sequence[PeerSide], bfloat16: bool) -> Iterator[tuple[Kind, 
                 yield kind, ", ".join(filter(None, (label, one.allocator))), one.side, setting
 
 
+def _import(program: str) -> str:
+    return f"from {__package__}.sides.{program} import *"
+
+
 def _program(kind: Kind) -> str:
-    if kind.program == "composite":
-        return f"from {__package__}.sides.composite import *"
+    if kind.package == "convgrad":
+        return _import(kind.program)
     return (_SIDES / f"{kind.program}.py").read_text(encoding="utf-8")
 
 

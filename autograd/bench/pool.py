@@ -66,14 +66,13 @@ def cases(batch: int | None = None) -> list[PoolCase]:
     ]
 
 
-def measure(
-    chosen: Sequence[PoolCase], settings: Settings, listener: Listener
-) -> tuple[list[PoolRow], dict[str, str]]:
+def measure(chosen: Sequence[PoolCase], settings: Settings, listener: Listener) -> tuple[list[PoolRow], dict[str, str]]:
     """A row for each case, map and number of threads, and the versions of all sides.
 
     Raises PeerError if our own side does not run.
     """
-    rows, versions = [], {}
+    rows: list[PoolRow] = []
+    versions: dict[str, str] = {}
     listener.begin(sum(len(_MAPS[case.kind]) for case in chosen) * len(settings.threads))
     for threads in settings.threads:
         with Contest("pool_convgrad", [TORCH], settings, threads, listener) as contest:
@@ -98,8 +97,8 @@ def _row(case: PoolCase, map_name: str, settings: Settings, threads: int, contes
     positions = prod(g.y_shape) if case.kind == "max" else 0
     size = (prod(g.x_shape) + prod(g.y_shape)) * np.dtype(dtype).itemsize + positions
     return PoolRow(
-        suite=case.network,
-        layer=case.layer,
+        suite="pooling",
+        layer=f"{case.network} {case.layer}",
         count=1,
         problem=case.problem,
         map=map_name,

@@ -1,19 +1,14 @@
-"""The table of `bench conv` as it grows: a line for each row, on a terminal with a bar below it; at the end means."""
+"""The table of a benchmark as it grows: a line for each row, on a terminal with a bar below it; at the end means."""
 
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from .conv import Listener
-from .rows import Row
-
-_HEADER = (
-    f"{'problem':30} {'map':13} {'class':7} {'algorithm':16} {'time':>9} {'+-':>4} {'GFLOP/s':>8} {'of roof':>7} "
-    f"{'FLOP/B':>6} {'work':>7} {'error':>7}  speed-up"
-)
+from .rows import Measurement, PoolRow, Row, Timing, TrainRow
 
 
 class Table(Listener):
@@ -51,15 +46,16 @@ class Table(Listener):
     def note(self, text: str) -> None:
         self._print(f"note: {text}")
 
-    def row(self, row: Row) -> None:
+    def row(self, row: Measurement) -> None:
         heading = f"{row.suite} {row.dtype}, {row.isa}, threads: {row.threads}".strip()
+        header, figures = _LAYOUTS[type(row)]
         if heading != self._heading:
-            self._print(f"\n{heading}\n{_HEADER}", "bold")
+            self._print(f"\n{heading}\n{header}", "bold")
             self._heading = heading
         worst = min((peer.speedup for peer in row.peers.values()), default=1.0)
-        self._print(_line(row), "red" if not row.right else "yellow" if worst < 1 else "")
+        self._print(_line(row, figures(row)), "red" if not row.right else "yellow" if worst < 1 else "")
 
-    def summary(self, rows: Sequence[Row]) -> None:
+    def summary(self, rows: Sequence[Measurement]) -> None:
         """Geometric means of the speed-ups, the row that has the least, and how many are below 1; and reasons."""
         for line in [*_means(rows), *_reasons(rows)]:
             self._print(line)
@@ -71,29 +67,73 @@ class Table(Listener):
             print(text, flush=True)
 
 
-def _line(row: Row) -> str:
+def _line(row: Measurement, figures: str) -> str:
+    if row.timing is None:
+        return figures + "; ".join(row.notes)
+    for name, peer in row.peers.items():
+        figures += f" {peer.speedup:5.2f} {name}" + (f" ({peer.variant})" if peer.variant else "")
+    return figures + "".join(f"; {note}" for note in row.notes)
+
+
+def _conv(row: Any) -> str:
     algorithm = row.algorithm + ("" if row.automatic else " (forced)")
     line = f"{row.problem:30} {row.map:13} {row.precision:7} {algorithm:16} "
-    if row.timing is None:
-        return line + "; ".join(row.notes)
-    spread = (row.timing.high - row.timing.low) / row.timing.seconds / 2
-    line += (
-        f"{_seconds(row.timing.seconds):>9} {spread:4.0%} {row.gflops:8.1f} {row.fraction_of_roof:7.0%} "
-        f"{row.intensity:6.1f} {_bytes(row.workspace_bytes):>7} {row.error:7.0e} "
-    )
-    for name, peer in row.peers.items():
-        line += f" {peer.speedup:5.2f} {name}" + (f" ({peer.variant})" if peer.variant else "")
-    if row.denormals is not None:
-        line += f"  denormals x{row.denormals:.2f}"
-    return line + "".join(f"; {note}" for note in row.notes)
+    if row.timing:
+        line += (
+            f"{_time(row.timing)} {row.gflops:8.1f} {row.fraction_of_roof:7.0%} {row.intensity:6.1f} "
+            f"{_bytes(row.workspace_bytes):>7} {row.error:7.0e} "
+        )
+        line += "" if row.denormals is None else f"denormals x{row.denormals:.2f} "
+    return line
 
 
-def _means(rows: Sequence[Row]) -> list[str]:
+def _pool(row: Any) -> str:
+    line = f"{row.layer:27} {row.problem:29} {row.map:18} "
+    if row.timing:
+        rate = row.bytes / row.timing.seconds / 1e9
+        line += f"{_time(row.timing)} {rate:8.1f} {row.fraction_of_copy:7.0%} {row.error:7.0e} "
+    return line
+
+
+def _train(row: Any) -> str:
+    line = f"{row.problem:16} "
+    if row.timing:
+        used = {"convgrad": row.memory, **row.peer_memory}
+        memory = ", ".join(
+            f"{_bytes(one.before)} + {_bytes(one.peak - one.before)} {name}" for name, one in used.items()
+        )
+        line += f"{_time(row.timing)} {row.error:7.0e}  {memory:52}"
+    return line
+
+
+_LAYOUTS: Mapping[type[Measurement], tuple[str, Callable[[Any], str]]] = {
+    Row: (
+        f"{'problem':30} {'map':13} {'class':7} {'algorithm':16} {'time':>9} {'+-':>4} {'GFLOP/s':>8} {'of roof':>7} "
+        f"{'FLOP/B':>6} {'work':>7} {'error':>7}  speed-up",
+        _conv,
+    ),
+    PoolRow: (
+        f"{'layer':27} {'problem':29} {'map':18} {'time':>9} {'+-':>4} {'GB/s':>8} {'of copy':>7} {'error':>7}  "
+        "speed-up",
+        _pool,
+    ),
+    TrainRow: (
+        f"{'network':16} {'time':>9} {'+-':>4} {'error':>7}  {'peak memory: libraries + network and steps':52} "
+        "speed-up",
+        _train,
+    ),
+}
+
+
+def _means(rows: Sequence[Measurement]) -> list[str]:
     groups: dict[tuple[str, str, str], list[float]] = {}
     for row in rows:
-        if not row.automatic:
-            continue
-        setting = f"{row.suite} {row.dtype}, {row.precision}, {row.isa}, threads: {row.threads}".strip()
+        precision = ""
+        if isinstance(row, Row):
+            if not row.automatic:
+                continue
+            precision = f" {row.precision},"
+        setting = f"{row.suite} {row.dtype},{precision} {row.isa}, threads: {row.threads}".strip()
         for name, peer in row.peers.items():
             groups.setdefault((setting, row.map, name), []).append(peer.speedup)
     lines = []
@@ -109,9 +149,15 @@ def _means(rows: Sequence[Row]) -> list[str]:
     return lines
 
 
-def _reasons(rows: Sequence[Row]) -> list[str]:
-    reasons = dict.fromkeys(f"  {row.algorithm}: {row.reason}" for row in rows if row.automatic)
+def _reasons(rows: Sequence[Measurement]) -> list[str]:
+    reasons = dict.fromkeys(
+        f"  {row.algorithm}: {row.reason}" for row in rows if isinstance(row, Row) and row.automatic
+    )
     return ["\nwhy these algorithms", *reasons] if reasons else []
+
+
+def _time(timing: Timing) -> str:
+    return f"{_seconds(timing.seconds):>9} {(timing.high - timing.low) / timing.seconds / 2:4.0%}"
 
 
 def _seconds(seconds: float) -> str:

@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from .peer import Peer
-from .rows import Timing
+from .rows import PeerResult, Timing
 
+_NOISY = 0.05  # half of an interval's width, relative, from which on a row says so
+_SLOWER = 0.1  # by how much the machine must be slower than at its best for a row to say so
 _TURN = 5e-3  # seconds: what is shorter is repeated, and run once untimed before, to refill the caches
 _FEWEST_ROUNDS = 9  # gives the 95% interval of a median one value to spare on each side
 # Seconds between turns of two sides on several threads: when their work is done, GNU OpenMP's threads spin for 300,000
@@ -63,6 +65,37 @@ def timing(samples: Sequence[float], confidence: float) -> Timing:
     """The median with its interval."""
     median, low, high = median_interval(samples, confidence)
     return Timing(seconds=median, low=low, high=high, samples=len(samples))
+
+
+def noise(measured: Timing, slowdown: float) -> list[str]:
+    """What must be said of a time that is not well known, or was taken while the machine was slow."""
+    width = (measured.high - measured.low) / measured.seconds / 2
+    notes = [f"noisy: the median is known to {width:.0%}"] if width > _NOISY else []
+    return [*notes, f"the machine was {slowdown:.0%} slower than at its best"] if slowdown > _SLOWER else notes
+
+
+def median_ratio(theirs: Sequence[float], ours: Sequence[float], confidence: float) -> tuple[float, float, float]:
+    """The median over the rounds of a ratio, with its interval; one that was dropped early has fewer rounds."""
+    return median_interval([one / other for one, other in zip(theirs, ours, strict=False)], confidence)
+
+
+def fastest(contenders: Sequence[Contender], group: str) -> Contender:
+    """The one of a group that counts, after they were timed."""
+    return min((one for one in contenders if one.group == group), key=lambda one: statistics.median(one.seconds))
+
+
+def peer_result(best: Contender, ours: Contender, variant: str, error: float, confidence: float) -> PeerResult:
+    """What a peer's fastest contender took, beside ours."""
+    speedup, low, high = median_ratio(best.seconds, ours.seconds, confidence)
+    return PeerResult(
+        version=best.side.version,
+        variant=variant,
+        timing=timing(best.seconds, confidence),
+        speedup=speedup,
+        speedup_low=low,
+        speedup_high=high,
+        error=error,
+    )
 
 
 def interleave(contenders: Sequence[Contender], effort: Effort, threads: int, each_round: Callable[[], None]) -> None:

@@ -12,7 +12,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import Tensor, cross_entropy, nn, no_grad
+from .. import nn
+from ..functional import cross_entropy
+from ..modes import no_grad
+from ..tensor import Tensor
 from .contest import OURS, Contest, Settings, saved
 from .conv import Listener
 from .peers import Kind
@@ -35,7 +38,8 @@ def measure(
 
     batch: the number of images instead of each network's own. Raises PeerError if our own side does not run.
     """
-    rows, versions = [], {}
+    rows: list[TrainRow] = []
+    versions: dict[str, str] = {}
     listener.begin(len(names) * len(settings.threads))
     for threads in settings.threads:
         for name in names:
@@ -61,8 +65,8 @@ def _row(name: str, batch: int, settings: Settings, threads: int, contest: Conte
         found = contest.measure(arguments, exact, bound)
     fault = f"WRONG: the gradients in float64 disagree with differences by {slope_error:.0e}"
     return TrainRow(
-        suite=name,
-        layer="",
+        suite="training",
+        layer=name,
         count=1,
         problem=f"{name} n{batch}",
         map="step",

@@ -9,6 +9,7 @@ import numpy as np
 
 from ... import __version__, kernels
 from ...geometry import Pool2dGeometry
+from .convgrad import fixed_work as fixed_work
 
 version = f"convgrad {__version__}"
 use_threads = kernels.set_num_threads
@@ -16,7 +17,8 @@ use_threads = kernels.set_num_threads
 
 def workload(map_name: str, geometry: dict[str, Any], operands: list[str], variant: None) -> Callable[[], Any]:
     """operands: `x`; for a gradient `y` and the `x` that was pooled."""
-    g = Pool2dGeometry(**{name: tuple(value) if isinstance(value, list) else value for name, value in geometry.items()})
+    fields: Any = {name: tuple(value) if isinstance(value, list) else value for name, value in geometry.items()}
+    g = Pool2dGeometry(**fields)
     first, *rest = (kernels.channels_last(np.load(path)) for path in operands)
     compute: Any = getattr(kernels, map_name)
     if map_name == "max_scatter2d":

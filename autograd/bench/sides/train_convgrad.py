@@ -9,7 +9,10 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
-from ... import __version__, cross_entropy, kernels, nn, no_grad, optim
+from ... import __version__, kernels, nn, optim
+from ...functional import cross_entropy
+from ...modes import no_grad
+from .convgrad import fixed_work as fixed_work
 
 version = f"convgrad {__version__}"
 use_threads = kernels.set_num_threads
