@@ -11,6 +11,7 @@
 
 enum {
     BLOCK_PIXELS = 224,      /* pixels in a block: 16 tiles of the tallest tile */
+    SMALL_BLOCK_PIXELS = 98, /* to which it may shrink to keep all threads busy */
     TABLE_ENTRIES = 1 << 15, /* of an indirection table, beyond which blocks get smaller */
     CHUNK_BYTES = 256 << 10, /* of a panel's chunk: part of a second-level cache */
     ALIASED_BYTES = 2 << 10, /* pixels a multiple of this apart evict each other from a first-level cache */
@@ -19,7 +20,7 @@ enum {
     GATHER_RANGE = 1 << 18,  /* pixels among which a block's are looked for */
     PATCH_CHANNELS = 8,      /* up to this many channels, and no groups, patches are copied instead of a table */
     PACK_CHANNELS = 16,      /* packed at a time when channels lie far apart */
-    ITEMS = 6,               /* wanted for each of several threads, for balance; panels are split to get them */
+    ITEMS = 4,               /* wanted for each of several threads; blocks shrink and panels are split to get them */
 };
 
 struct layout {
@@ -30,6 +31,7 @@ struct layout {
     int64_t phase_taps;      /* of the phase that has most */
     bool patches;
     int64_t block, blocks;  /* pixels in a block, blocks of the largest phase */
+    int64_t run, runs;      /* blocks in an item, such items of a phase */
     int64_t splits, units;  /* ranges of panels, panels in a range */
     int64_t gathered, copy; /* source pixels of a block if they are copied, else 0, and bytes of a copy */
     int64_t zeros, sources, results, copies, pixels, scratch; /* bytes of a thread's scratch: its parts, and all */
@@ -67,9 +69,8 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
         l.phase_taps = l.taps;
     l.patches = g->groups == 1 && l.depth <= PATCH_CHANNELS && l.taps > 1;
 
-    int64_t block = min64(BLOCK_PIXELS, TABLE_ENTRIES / l.phase_taps) / kernels->rows * kernels->rows;
-    l.blocks = ceil_div(pixels, max64(block, kernels->rows));
-    l.block = l.blocks ? round_up(ceil_div(pixels, l.blocks), kernels->rows) : 0;
+    int64_t block = max64(min64(BLOCK_PIXELS, TABLE_ENTRIES / l.phase_taps) / kernels->rows, 1) * kernels->rows;
+    l.block = min64(block, round_up(pixels, kernels->rows));
 
     bool aliased = l.source_channels * size % ALIASED_BYTES == 0 && l.panels.count > GATHER_PANELS && g->groups == 1;
     for (int64_t phase = 0; aliased && l.block && phase < l.phases[0] * l.phases[1]; phase++) {
@@ -88,9 +89,16 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     l.chunk = max64(ceil_div(l.depth, chunks), 1);
     l.copy = cache_lines(l.chunk * size) + 64;
 
-    int64_t units = l.panels.groups * l.panels.count;
-    int64_t items = max64(l.blocks * l.phases[0] * l.phases[1], 1);
-    l.units = max64(ceil_div(units, plan->threads > 1 ? ceil_div(ITEMS * plan->threads, items) : 1), 1);
+    /* Only from here on may anything depend on the number of threads: none of it changes the order of a sum. */
+    int64_t units = l.panels.groups * l.panels.count, phases = l.phases[0] * l.phases[1];
+    int64_t items = plan->threads > 1 ? ceil_div(ITEMS * plan->threads, max64(phases, 1)) : 1;
+    l.blocks = ceil_div(pixels, max64(l.block, 1));
+    if (l.blocks < items && l.block > SMALL_BLOCK_PIXELS)
+        l.blocks = min64(round_up(l.blocks, items), ceil_div(pixels, SMALL_BLOCK_PIXELS));
+    l.block = l.blocks ? round_up(ceil_div(pixels, l.blocks), kernels->rows) : 0;
+    l.run = max64(l.blocks / items, 1);
+    l.runs = ceil_div(l.blocks, l.run);
+    l.units = max64(ceil_div(units, ceil_div(items, max64(l.runs, 1))), 1);
     l.splits = ceil_div(units, l.units);
 
     l.packed = cache_lines(l.panels.groups * l.panels.padded * (1 + l.taps * l.depth) * size);
@@ -163,85 +171,100 @@ static void pack(const struct conv2d_job *job, int64_t item, int32_t thread) {
         pack_unit(job, &l, group * l.panels.count + panel, begin, min64(begin + PACK_CHANNELS, l.depth));
 }
 
-static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread) {
+/* The walk of one phase over one range of panels: what an item's blocks have in common. */
+struct range {
+    struct walk walk;
+    int64_t taps, taps_before; /* of the phase, and of those stored before it */
+    int64_t begin, end;        /* panels */
+    bool stream;
+};
+
+static void multiply_block(const struct conv2d_job *job, const struct layout *l, const struct range *range,
+                           int64_t first, char *scratch) {
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
-    struct layout l = layout_of(plan, job->kernels);
     bool forward = plan->map == CONV2D;
-    int64_t size = plan->element_size;
-
-    int64_t block = item % l.blocks, phase = item / l.blocks % (l.phases[0] * l.phases[1]);
-    int64_t split = item / l.blocks / (l.phases[0] * l.phases[1]);
-    struct walk walk = walk_of(plan, phase / l.phases[1], phase % l.phases[1]);
-    int64_t first = block * l.block, pixels = min64(l.block, walk_pixels(&walk) - first);
-    if (pixels <= 0)
-        return; /* this phase has fewer pixels than the largest */
-
-    char *zeros = job->workspace + l.packed + thread * l.scratch;
-    const void **sources = (const void **)(zeros + l.zeros);
-    void **results = (void **)((char *)sources + l.sources);
-    const void **patches = sources;
-    char *copies = (char *)results + l.results;
-    memset(zeros, 0, (size_t)(l.source_channels * size));
+    int64_t size = plan->element_size, source_size = l->source_channels * size, all = walk_pixels(&range->walk);
+    int64_t pixels = min64(l->block, all - first);
     const char *source = forward ? job->x : job->y;
-    char *result = forward ? job->y : job->x;
-    const int64_t *result_size = forward ? g->output : g->input;
-    if (l.patches)
-        copy_patches(&walk, first, pixels, source, l.source_channels * size, copies, patches);
-    else
-        fill_sources(&walk, first, pixels, source, l.source_channels * size, zeros, sources, l.block);
-    fill_results(&walk, first, pixels, result, result_size, l.result_channels * size, results);
 
-    const char **originals = (const char **)(copies + l.copies);
+    char *zeros = scratch;
+    const void **sources = (const void **)(zeros + l->zeros);
+    void **results = (void **)((char *)sources + l->sources);
+    char *copies = (char *)results + l->results;
+    const char **originals = (const char **)(copies + l->copies);
     int64_t gathered = 0;
-    if (l.gathered)
-        gathered = number_sources(&walk, first, pixels, source, l.source_channels * size, zeros, sources, l.block,
-                                  (int32_t *)((char *)originals + l.pixels), copies, l.copy, originals);
+    if (l->patches)
+        copy_patches(&range->walk, first, pixels, source, source_size, copies, (const void **)sources);
+    else
+        fill_sources(&range->walk, first, pixels, source, source_size, zeros, sources, l->block);
+    if (l->gathered)
+        gathered = number_sources(&range->walk, first, pixels, source, source_size, zeros, sources, l->block,
+                                  (int32_t *)((char *)originals + l->pixels), copies, l->copy, originals);
+    fill_results(&range->walk, first, pixels, forward ? job->y : job->x, forward ? g->output : g->input,
+                 l->result_channels * size, results);
 
-    const struct axis *vertical = &walk.axis[0], *horizontal = &walk.axis[1];
-    int64_t taps = vertical->taps * horizontal->taps;
-    int64_t before = vertical->taps_before * g->kernel[1] + vertical->taps * horizontal->taps_before;
-    int64_t begin_unit = split * l.units, end_unit = min64(begin_unit + l.units, l.panels.groups * l.panels.count);
-    int64_t bytes, after = first + pixels;
-    const char *next = new_sources(&walk, after, min64(l.block, walk_pixels(&walk) - after), source,
-                                   l.source_channels * size, &bytes);
-    const char *end = next + bytes;
-    bool stream = streams(result, l.result_channels * size,
-                          g->batch * result_size[0] * result_size[1] * l.result_channels * size) &&
-                  l.panels.columns * size % 64 == 0;
-    int64_t share = round_up(ceil_div(bytes, (end_unit - begin_unit) * ceil_div(max64(l.depth, 1), l.chunk)), 64);
-    for (int64_t channel = 0; channel < max64(l.depth, 1); channel += l.chunk) {
-        int64_t depth = min64(l.chunk, l.depth - channel);
+    int64_t after = first + pixels, bytes;
+    const char *next =
+        new_sources(&range->walk, after, min64(l->block, all - after), source, source_size, &bytes);
+    const char *next_end = next + bytes;
+    int64_t products = (range->end - range->begin) * ceil_div(max64(l->depth, 1), l->chunk);
+    int64_t share = cache_lines(ceil_div(bytes, products));
+    for (int64_t channel = 0; channel < max64(l->depth, 1); channel += l->chunk) {
+        int64_t depth = min64(l->chunk, l->depth - channel);
         for (int64_t n = 0; n < gathered; n++)
-            memcpy(copies + n * l.copy, originals[n] + channel * size, (size_t)(depth * size));
-        for (int64_t u = begin_unit; u < end_unit; u++) {
-            struct unit unit = unit_of(&l.panels, u);
-            const char *packed = job->workspace + unit.before * (1 + l.taps * l.depth) * size;
+            memcpy(copies + n * l->copy, originals[n] + channel * size, (size_t)(depth * size));
+        for (int64_t u = range->begin; u < range->end; u++) {
+            struct unit unit = unit_of(&l->panels, u);
+            const char *packed = job->workspace + unit.before * (1 + l->taps * l->depth) * size;
             struct gemm gemm = {
                 .rows = pixels,
                 .columns = unit.columns,
-                .taps = taps,
-                .depth = depth,
-                .first = l.gathered ? 0 : unit.group * l.depth + channel,
-                .column = unit.group * l.panels.columns + unit.column,
-                .pitch = l.block,
+                .taps = l->patches ? 1 : range->taps,
+                .depth = l->patches ? range->taps * l->depth : depth,
+                .first = l->gathered ? 0 : unit.group * l->depth + channel,
+                .column = unit.group * l->panels.columns + unit.column,
+                .pitch = l->block,
                 .sources = sources,
-                .panel = packed + (1 + before * l.depth + taps * channel) * unit.width * size,
+                .panel = packed + (1 + range->taps_before * l->depth + range->taps * channel) * unit.width * size,
                 .initial = channel == 0 ? packed : NULL,
                 .next = next,
-                .next_bytes = min64(share, end - next),
+                .next_bytes = min64(share, next_end - next),
                 .results = results,
-                .stream = stream && l.chunk >= l.depth,
+                .stream = range->stream,
             };
-            if (l.patches) {
-                gemm.taps = 1;
-                gemm.depth = taps * l.depth;
-                gemm.sources = patches;
-            }
             job->kernels->gemm(&gemm);
             next += gemm.next_bytes;
         }
     }
+}
+
+static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    const struct conv2d_plan *plan = job->plan;
+    const struct conv2d_geometry *g = &plan->geometry;
+    struct layout l = layout_of(plan, job->kernels);
+    int64_t size = plan->element_size, phases = l.phases[0] * l.phases[1];
+    int64_t run = item % l.runs, phase = item / l.runs % phases, split = item / l.runs / phases;
+
+    struct range range = {
+        .walk = walk_of(plan, phase / l.phases[1], phase % l.phases[1]),
+        .begin = split * l.units,
+        .end = min64((split + 1) * l.units, l.panels.groups * l.panels.count),
+    };
+    const struct axis *vertical = &range.walk.axis[0], *horizontal = &range.walk.axis[1];
+    range.taps = vertical->taps * horizontal->taps;
+    range.taps_before = vertical->taps_before * g->kernel[1] + vertical->taps * horizontal->taps_before;
+    const int64_t *result_size = plan->map == CONV2D ? g->output : g->input;
+    int64_t result_bytes = g->batch * result_size[0] * result_size[1] * l.result_channels * size;
+    range.stream = l.chunk >= l.depth && l.panels.columns * size % 64 == 0 &&
+                   streams(plan->map == CONV2D ? job->y : job->x, l.result_channels * size, result_bytes);
+
+    char *scratch = job->workspace + l.packed + thread * l.scratch;
+    memset(scratch, 0, (size_t)(l.source_channels * size)); /* the row of zeros */
+    /* A phase may have fewer blocks than the largest. */
+    for (int64_t block = run * l.run; block < (run + 1) * l.run; block++)
+        if (block * l.block < walk_pixels(&range.walk))
+            multiply_block(job, &l, &range, block * l.block, scratch);
 }
 
 static bool plan_direct(struct conv2d_plan *plan, const struct kernels *kernels) {
@@ -254,7 +277,7 @@ static bool plan_direct(struct conv2d_plan *plan, const struct kernels *kernels)
     plan->stages = 2;
     plan->items[0] = pack_items(plan, &l);
     plan->nanoseconds[0] = weights;
-    plan->items[1] = l.splits * l.phases[0] * l.phases[1] * l.blocks;
+    plan->items[1] = l.splits * l.phases[0] * l.phases[1] * l.runs;
     plan->nanoseconds[1] = products / (4 * kernels->lanes);
     plan->workspace_size = l.packed + plan->threads * l.scratch;
     return true;
