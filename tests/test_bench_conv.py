@@ -6,6 +6,7 @@ Nothing here depends on how long anything takes.
 from __future__ import annotations
 
 import random
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from cases import CONV_CASES, ConvCase
 
 from autograd import kernels
 from autograd.__main__ import main
+from autograd.bench import conv, peers
+from autograd.bench.peer import Peer, PeerError
 from autograd.bench.problem import MAPS, Problem
 from autograd.bench.reference import (
     ERROR_BOUNDS,
@@ -167,6 +170,41 @@ class TestCommand:
         assert main(["bench", "conv", *arguments]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert sum(line.startswith(SMALL) for line in lines) >= len(MAPS)
+
+    @pytest.mark.parametrize("fault", ["y.flat[-1] += 1", "y[...] = y * (1 + 1e-4)", "y[0, 0, 0, 0] = float('nan')"])
+    def test_a_broken_kernel_is_caught_and_not_timed(
+        self, fault: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        program = f"""
+from autograd.bench.sides.convgrad import *
+def result(run):
+    y = run().copy()
+    {fault}
+    return y
+"""
+
+        def broken_side(stack: ExitStack, _program: str, isa: str, threads: int, memory: str) -> Peer:
+            side = Peer(program)
+            stack.callback(side.close)
+            return side
+
+        monkeypatch.setattr(conv, "our_side", broken_side)
+        assert main(["bench", "conv", SMALL, "--map", "conv2d", "--peers", "none"]) == 1
+        row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(SMALL))
+        assert "WRONG" in row
+        assert " us " not in row
+
+    def test_a_missing_peer_is_a_note(self) -> None:
+        def nothing_found(
+            stack: ExitStack, program: str, python: str, isa: str, threads: int, memory: str, variables: object
+        ) -> Peer:
+            raise PeerError("no module named 'jax'")
+
+        with pytest.MonkeyPatch.context() as patch, ExitStack() as stack:
+            patch.setattr(peers, "_start", nothing_found)
+            found, notes = peers.peer_sides(stack, [peers.KINDS["jax"]], [], kernels.isa(), 1, "reused")
+        assert not found
+        assert notes == ["JAX was not found (pip install jax): no module named 'jax'"]
 
     @pytest.mark.parametrize(
         ("arguments", "says"),

@@ -136,15 +136,17 @@ def _means(rows: Sequence[Measurement]) -> list[str]:
         setting = f"{row.suite} {row.dtype},{precision} {row.isa}, threads: {row.threads}".strip()
         for name, peer in row.peers.items():
             groups.setdefault((setting, row.map, name), []).append(peer.speedup)
+        if len(row.peers) > 1 and row.best_peer:
+            groups.setdefault((setting, row.map, "the best"), []).append(row.peers[row.best_peer].speedup)
     lines = []
-    for (setting, map_name, name), speedups in groups.items():
+    for (setting, map_name, name), speedups in sorted(groups.items()):
         below = sum(speedup < 1 for speedup in speedups)
         lines.append(
             f"{setting:52} {map_name:13} {name:13} {statistics.geometric_mean(speedups):8.2f} {min(speedups):6.2f} "
             f"{below:4} of {len(speedups)}"
         )
     if lines:
-        title = f"{'speed-up over the best of each peer':52} {'map':13} {'peer':13}"
+        title = f"{'speed-up over':52} {'map':13} {'peer':13}"
         lines.insert(0, f"\n{title} {'geomean':>8} {'least':>6}  below 1")
     return lines
 

@@ -75,13 +75,15 @@ def noise(measured: Timing, slowdown: float) -> list[str]:
 
 
 def median_ratio(theirs: Sequence[float], ours: Sequence[float], confidence: float) -> tuple[float, float, float]:
-    """The median over the rounds of a ratio, with its interval; one that was dropped early has fewer rounds."""
-    return median_interval([one / other for one, other in zip(theirs, ours, strict=False)], confidence)
+    """The median over the rounds of a ratio, with its interval."""
+    return median_interval([one / other for one, other in zip(theirs, ours, strict=True)], confidence)
 
 
 def fastest(contenders: Sequence[Contender], group: str) -> Contender:
-    """The one of a group that counts, after they were timed."""
-    return min((one for one in contenders if one.group == group), key=lambda one: statistics.median(one.seconds))
+    """The one of a group that counts: that with the least median of those that took part to the end."""
+    members = [one for one in contenders if one.group == group]
+    rounds = max(len(one.seconds) for one in members)
+    return min((one for one in members if len(one.seconds) == rounds), key=lambda one: statistics.median(one.seconds))
 
 
 def peer_result(best: Contender, ours: Contender, variant: str, error: float, confidence: float) -> PeerResult:
