@@ -13,6 +13,23 @@ static bool many_channels(const struct conv2d_plan *plan) {
     return min64(g->in_channels, g->out_channels) / g->groups >= 32;
 }
 
+/* What the weight gradient of a 3x3 convolution costs with tiles of m x m gradients, direct if m is 1: products, and
+ * sums that go through memory, which is like some more products. */
+static double weight_cost(const struct conv2d_plan *plan, int64_t m) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    int64_t tiles = g->batch * ceil_div(g->output[0], m) * ceil_div(g->output[1], m);
+    return (double)((m + 2) * (m + 2)) * (double)(tiles + 10);
+}
+
+static bool winograd_2x2_weight_pays(const struct conv2d_plan *plan) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    return g->in_channels >= 16 && g->out_channels >= 16 && weight_cost(plan, 2) < weight_cost(plan, 1);
+}
+
+static bool winograd_4x4_weight_pays(const struct conv2d_plan *plan) {
+    return winograd_2x2_weight_pays(plan) && weight_cost(plan, 4) < weight_cost(plan, 2);
+}
+
 /* The choice: the first row that is accurate enough, whose algorithm serves the problem, and that pays there. */
 static const struct {
     const struct conv2d_algorithm *algorithm;
@@ -24,6 +41,8 @@ static const struct {
     {&depthwise_weight, HIGHEST, always, "every input channel is a group of its own"},
     {&winograd_4x4, HIGH, many_channels, "3x3, stride 1, many channels: a quarter of the products"},
     {&winograd_2x2, HIGHEST, many_channels, "3x3, stride 1, many channels: four ninths of the products"},
+    {&winograd_4x4_weight, HIGH, winograd_4x4_weight_pays, "3x3 at stride 1 with channels enough, and 4x4 tiles fit"},
+    {&winograd_2x2_weight, HIGHEST, winograd_2x2_weight_pays, "3x3 at stride 1 with channels enough"},
     {&direct, HIGHEST, always, "serves every problem"},
     {&direct_weight, HIGHEST, always, "serves every problem"},
 };

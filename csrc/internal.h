@@ -76,6 +76,14 @@ struct winograd_outputs {
     void *const *results;
 };
 
+/* taps[tap * count + i] = the 3x3 taps made of the sums at sums[value * value_step + i], after adding up those of all
+ * chunks, chunk_step apart. `count` is a multiple of the lanes. */
+struct winograd_sums {
+    int64_t count, chunks, chunk_step, value_step;
+    const void *sums;
+    void *taps;
+};
+
 /* The cells of one pooling window that lie inside the input: a grid of pixels, each with the position it has in the
  * window. Of each pixel the channels of one block take part. */
 struct window {
@@ -100,10 +108,12 @@ struct kernels {
     void (*gemm_over_pixels)(const struct gemm_over_pixels *);
     void (*depthwise)(const struct depthwise *);
     void (*depthwise_over_pixels)(const struct depthwise_over_pixels *);
-    /* Winograd's algorithm, for tiles of 2x2 and of 4x4 outputs. False if an output is not finite. */
+    /* Winograd's algorithm, for tiles of 2x2 and of 4x4 outputs. False if a result is not finite. */
     void (*winograd_inputs[2])(const struct winograd_tiles *);
     void (*winograd_filters[2])(const struct winograd_filters *);
     bool (*winograd_outputs[2])(const struct winograd_outputs *);
+    void (*winograd_gradients[2])(const struct winograd_tiles *);
+    bool (*winograd_taps[2])(const struct winograd_sums *);
     /* Pooling: y and offsets are of one window. gather and scatter return false if an offset names no cell. */
     void (*max)(const struct window *, void *y, int32_t *offsets);
     bool (*gather)(const struct window *, const int32_t *offsets, void *y);
@@ -156,6 +166,7 @@ struct conv2d_algorithm {
 };
 
 extern const struct conv2d_algorithm direct, direct_weight, depthwise, depthwise_weight, winograd_2x2, winograd_4x4;
+extern const struct conv2d_algorithm winograd_2x2_weight, winograd_4x4_weight;
 
 /* to[i] += from[i]: how partial results are summed, chunk after chunk. */
 void add_arrays(int32_t element_size, int64_t count, const void *from, void *to);
