@@ -175,3 +175,115 @@ class TestFilm:
             lens.Film(optimizer, dict(model.conv.named_parameters()), limit=1)
         with pytest.raises(KeyError, match="no parameter is called 'conv', there are weight, bias"):
             lens.Film(optimizer, dict(model.conv.named_parameters()))["conv"]
+
+
+class TestFit:
+    def test_it_descends_by_plain_sgd_and_a_seed_fixes_every_bit(self) -> None:
+        models = [network(), network(), network()]
+        losses = [
+            lens.fit(model, X, Y, 60, 8, lr=0.1, seed=seed) for model, seed in zip(models, (1, 1, 2), strict=True)
+        ]
+        assert losses[0][-5:].mean() < 0.7 * losses[0][:5].mean()
+        np.testing.assert_array_equal(losses[0], losses[1])
+        assert (losses[0] != losses[2]).any()
+        for name, value in models[0].state_dict().items():
+            np.testing.assert_array_equal(value, models[1].state_dict()[name])
+        assert all(p.grad is None for p in models[0].parameters())
+        loss, accuracy = lens.evaluate(models[0], X, Y, batch_size=7)
+        output = models[0](X).data
+        assert loss == pytest.approx(cross_entropy(output, Y), rel=1e-12)
+        assert accuracy == (output.argmax(1) == Y).mean() > 0.5
+
+    def test_bad_arguments(self) -> None:
+        with pytest.raises(ValueError, match="fit: images must not be empty"):
+            lens.fit(network(), X[:0], Y[:0], 1)
+        with pytest.raises(ValueError, match=r"fit: the loss is (nan|inf) in step \d+; try a smaller lr than 1e\+200"):
+            lens.fit(network(nn.Identity), X, Y, 30, lr=1e200)
+
+
+ACTIVATIONS = {"relu": nn.ReLU, "tanh": nn.Tanh, "identity": nn.Identity}
+
+
+class TestLockstep:
+    def test_the_models_differ_by_their_activation_alone(self) -> None:
+        models = {name: network(activation) for name, activation in ACTIVATIONS.items()}
+        together = lens.lockstep(models, "conv", "act", X, Y, X[:10], Y[:10], steps=7, batch_size=8, lr=0.2, every=3)
+        assert together.names == tuple(ACTIVATIONS)
+        assert together.steps.tolist() == [0, 3, 6, 7]
+        np.testing.assert_array_equal(together.filters[0, 0], together.filters[1, 0])
+        assert together.filters.shape == (3, 4, 4, 1, 3, 3)
+        for i, (name, activation) in enumerate(ACTIVATIONS.items()):
+            alone = network(activation)
+            np.testing.assert_array_equal(together.losses[i], lens.fit(alone, X, Y, 7, 8, lr=0.2))
+            np.testing.assert_array_equal(together.filters[i, -1], alone.conv.weight.data)
+            np.testing.assert_array_equal(models[name].conv.weight.data, alone.conv.weight.data)
+            assert together.accuracy[i, -1] == lens.evaluate(alone, X[:10], Y[:10])[1]
+            maps = lens.saturation(alone, alone.conv, alone.act, X[:10], Y[:10])
+            assert together.zeros[i, -1] == pytest.approx(maps.zeros.mean())
+            assert together.dead[i, -1] == maps.dead.mean()
+            assert together.saturated[i, -1] == pytest.approx(maps.saturated.mean())
+        assert together.zeros[0].min() > 0 == together.zeros[1:].max()
+
+    def test_models_that_start_differently_are_refused(self) -> None:
+        models = {"a": network(), "b": network(seed=1)}
+        with pytest.raises(ValueError, match="the models must start with the same values, 'b' differs from 'a'"):
+            lens.lockstep(models, "conv", "act", X, Y, X, Y)
+        with pytest.raises(ValueError, match="lockstep: the model has no module 'conv9', its modules are conv, act"):
+            lens.lockstep({"a": network()}, "conv9", "act", X, Y, X, Y)
+        with pytest.raises(TypeError, match="lockstep: models must be a dict of at least one Module by name"):
+            lens.lockstep({}, "conv", "act", X, Y, X, Y)
+
+
+class TestSymmetry:
+    @pytest.mark.parametrize("dtype", [np.float64, np.float32], ids=["float64", "float32"])
+    @pytest.mark.parametrize("consumer", ["next", "dense"])
+    def test_twins_stay_twins(self, consumer: str, dtype: Any) -> None:
+        model = network(dtype=dtype)
+        if consumer == "dense":
+            rng = np.random.default_rng(0)
+            model = nn.Sequential({**dict(model[:3].named_children()), "flatten": nn.Flatten()})
+            model.dense = nn.Linear(36, 3, dtype=dtype, rng=rng)
+        state = model.state_dict()
+        result = lens.symmetry(model, "conv", consumer, X.astype(dtype), Y, pair=(1, 2), steps=30, batch_size=8, lr=0.2)
+        # Both get the same products in the same order, but the order of sums may depend on where a channel stands.
+        assert result.distance.max() <= 30 * np.finfo(dtype).eps
+        assert result.moved[-1] > 0.01
+        assert result.control[0] == 0
+        assert result.control[-1] > 0.01
+        assert result.filters.shape == (2, 1, 3, 3)
+        for name, value in model.state_dict().items():
+            np.testing.assert_array_equal(value, state[name])
+
+    def test_bad_arguments(self) -> None:
+        model = network()
+        with pytest.raises(ValueError, match=r"pair must be two different filters of one group, got \(1, 1\)"):
+            lens.make_twins(model.conv, model.next, (1, 1))
+        with pytest.raises(ValueError, match=r"make_twins: pair must be an index into shape \(4, 4\), got \(0, 4\)"):
+            lens.make_twins(model.conv, model.next, (0, 4))
+        with pytest.raises(ValueError, match="consumer must be a Conv2d without groups, or a Linear, that takes 4"):
+            lens.make_twins(model.conv, model.pool)
+        grouped = nn.Conv2d(2, 4, 3, groups=2)
+        with pytest.raises(ValueError, match=r"two different filters of one group, got \(1, 2\)"):
+            lens.make_twins(grouped, model.next, (1, 2))
+
+
+class TestFrozenFilters:
+    def test_the_rest_learns_and_the_frozen_stay(self) -> None:
+        model = network()
+        state = model.state_dict()
+        result = lens.frozen_filters(model, "conv", X, Y, X, Y, steps=40, batch_size=8, lr=0.2)
+        np.testing.assert_array_equal(result.frozen, state["conv.weight"])
+        np.testing.assert_array_equal(result.start, state["conv.weight"])
+        assert np.abs(result.learned - result.start).max() > 0.01
+        assert result.frozen_losses[0] == result.learned_losses[0]
+        assert result.learned_losses[-5:].mean() < result.learned_losses[:5].mean()
+        assert result.frozen_losses[-5:].mean() < result.frozen_losses[:5].mean()
+        assert result.start_accuracy == lens.evaluate(model, X, Y)[1] < result.learned_accuracy
+        assert result.frozen_accuracy > result.start_accuracy
+        assert model.conv.weight.requires_grad
+        for name, value in model.state_dict().items():
+            np.testing.assert_array_equal(value, state[name])
+
+    def test_bad_arguments(self) -> None:
+        with pytest.raises(TypeError, match="frozen_filters: layer must be a Conv2d, got a Linear"):
+            lens.frozen_filters(network(), "dense", X, Y, X, Y)

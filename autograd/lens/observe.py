@@ -43,6 +43,16 @@ def convolutions(model: Module) -> dict[str, Conv2d]:
     return found
 
 
+def part(function: str, model: Module, name: str) -> Module:
+    """The module of this name in a model. Raises ValueError naming those that there are."""
+    if not isinstance(model, Module):
+        raise TypeError(f"{function}: a model must be a Module, got a {type(model).__name__}")
+    parts = dict(model.named_modules())
+    if name not in parts:
+        raise ValueError(f"{function}: the model has no module {name!r}, its modules are {', '.join(parts)[2:]}")
+    return parts[name]
+
+
 @contextmanager
 def watching(*modules: Module) -> Iterator[list[list[Call]]]:
     """Within it the calls of each module are noted, in a list of its own."""
