@@ -12,12 +12,12 @@ from autograd import Primitive
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/design.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/design.md", "docs/lens.md"])
 def test_examples(
     document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(encoding="utf-8"), re.M | re.S)
-    blocks = [block for block in blocks if "import" in block]  # others quote the source
+    blocks = [block for block in blocks if re.search(r"import |lens\.", block)]  # others quote the source
     assert len(blocks) >= 2
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Primitive, "registry", dict(Primitive.registry))

@@ -30,7 +30,7 @@ from .ledger import TapLedger, tap_ledger
 from .lockstep import Lockstep, lockstep
 from .loss_slice import LossSlice, loss_slice
 from .numeric import ErrorCurve, NumericGradient, error_curve, numeric_gradient
-from .observe import convolutions
+from .observe import Loss, convolutions
 from .pooling import PoolingRoutes, pooling_routes
 from .saturation import Saturation, saturation
 from .specialisation import (
@@ -50,12 +50,52 @@ from .training import evaluate, fit
 
 # fmt: off
 __all__ = [
-    "Ablation", "ActivationStep", "ClassSelectivity", "Comparison", "CompositeDifference", "DenseTie", "Distance",
-    "ErrorCurve", "Film", "FrozenFilters", "Kept", "LensError", "Link", "Lockstep", "LossSlice", "NumericGradient",
-    "OrientationTuning", "PoolingRoutes", "Reel", "Saturation", "Symmetry", "TapLedger", "TopPatches", "ablation",
-    "activation_step", "chain_path", "class_selectivity", "composite_difference", "convolutions", "dense_tie",
-    "distance_from_start", "error_curve", "evaluate", "filter_similarity", "fit", "frozen_filters", "lockstep",
-    "loss_slice", "make_twins", "numeric_gradient", "orientation_tuning", "pooling_routes", "saturation", "symmetry",
-    "tap_ledger", "top_patches",
+    "Ablation",
+    "ActivationStep",
+    "ClassSelectivity",
+    "Comparison",
+    "CompositeDifference",
+    "DenseTie",
+    "Distance",
+    "ErrorCurve",
+    "Film",
+    "FrozenFilters",
+    "Kept",
+    "LensError",
+    "Link",
+    "Lockstep",
+    "Loss",
+    "LossSlice",
+    "NumericGradient",
+    "OrientationTuning",
+    "PoolingRoutes",
+    "Reel",
+    "Saturation",
+    "Symmetry",
+    "TapLedger",
+    "TopPatches",
+    "ablation",
+    "activation_step",
+    "chain_path",
+    "class_selectivity",
+    "composite_difference",
+    "convolutions",
+    "dense_tie",
+    "distance_from_start",
+    "error_curve",
+    "evaluate",
+    "filter_similarity",
+    "fit",
+    "frozen_filters",
+    "lockstep",
+    "loss_slice",
+    "make_twins",
+    "numeric_gradient",
+    "orientation_tuning",
+    "pooling_routes",
+    "saturation",
+    "symmetry",
+    "tap_ledger",
+    "top_patches",
 ]
 # fmt: on

@@ -55,7 +55,7 @@ class Link:
     gradient: Array  # d loss / d this value
     norm: float  # Euclidean, of the gradient
     sample: Array  # the gradient's first values, at most 8
-    terms: int  # of how many terms the gradient is the sum: one for each use of the value that leads here from the loss
+    paths: int  # how many uses of the value lead to the loss, each of which adds a term to the gradient; 0 for the loss
     exact: bool  # whether the rule alone, run again, gives every bit of the next gradient; False where terms are summed
 
 
@@ -95,11 +95,11 @@ def chain_path(loss: Loss, parameter: Tensor) -> tuple[Link, ...]:
     needed = leading_to({goal}, [root])
     if root not in needed:
         raise ValueError("chain_path: the loss does not depend on parameter")
-    terms = Counter(parent for node in needed for parent in node.parents if parent in needed)
+    paths = Counter(parent for node in needed for parent in node.parents if parent in needed)
     path = _shortest(root, goal, needed)
     found = sweep([(root, np.ones(root.shape, root.dtype)[()])], set(path), retain_graph=True)
     return tuple(
-        _link(node, following, found, terms[node]) for node, following in zip(path, [*path[1:], None], strict=True)
+        _link(node, following, found, paths[node]) for node, following in zip(path, [*path[1:], None], strict=True)
     )
 
 
@@ -121,7 +121,7 @@ def _shortest(root: Node, goal: Node, needed: set[Node]) -> list[Node]:
     return path[::-1]
 
 
-def _link(node: Node, following: Node | None, found: dict[Node, Any], terms: int) -> Link:
+def _link(node: Node, following: Node | None, found: dict[Node, Any], paths: int) -> Link:
     g = found[node]
     argument, text, exact = "", "", False
     kept: tuple[Kept, ...] = ()
@@ -146,7 +146,7 @@ def _link(node: Node, following: Node | None, found: dict[Node, Any], terms: int
         gradient=g,
         norm=float(np.sqrt(np.sum(g.astype(np.float64) ** 2))),
         sample=g.ravel()[:8].copy(),
-        terms=terms,
+        paths=paths,
         exact=exact,
     )
 

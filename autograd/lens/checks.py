@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments import integer
+from ..kernels import get_float32_precision
 from ..nn import Conv2d, Module
 from ..tensor import Tensor
 
@@ -20,15 +20,28 @@ class LensError(AssertionError):
 
 
 def rounding(terms: int, magnitude: Any, dtype: Any) -> Any:
-    """The most by which a sum of so many products may be off in a dtype, whatever the order in which it is taken.
+    """The most by which a sum of so many products may be off in a dtype.
 
     magnitude: the sum of the absolute values of the products; a number or an array.
-    The bound is the probabilistic one, 8 sqrt(n) u times the magnitude, which fails for one sum in 10^13. (Higham and
-    Mary 2019, "A new approach to probabilistic rounding error analysis", SIAM J. Sci. Comput. 41.) Products too small
-    for the dtype lose up to its smallest number each.
+    Each term can be rounded by half an epsilon of the magnitude, and the roundings of a long sum partly cancel, so that
+    16 epsilons are allowed for any. Products too small for the dtype lose up to its smallest number each.
     """
     numbers = np.finfo(dtype)
-    return 4 * float(numbers.eps) * math.sqrt(terms + 1) * magnitude + terms * float(numbers.smallest_subnormal)
+    return min(terms + 1, 16) * float(numbers.eps) * magnitude + terms * float(numbers.smallest_subnormal)
+
+
+def convolution_rounding(magnitude: Array, dtype: Any) -> NDArray[np.float64]:
+    """The most by which the sums that a convolution kernel computes may be off, at the precision that is set.
+
+    magnitude: for every sum, that of the absolute values of its products, (..., height, width). Kernels may combine the
+    sums of neighbouring positions (or taps), and then share their errors: the largest one in the plane counts.
+    """
+    numbers = np.finfo(dtype)
+    exact = 16 * float(numbers.eps)
+    relative = {"highest": exact, "high": 2e-5, "medium": 2.0**-8 + exact}[get_float32_precision()]
+    largest = np.max(magnitude, axis=(-2, -1), keepdims=True, initial=0)
+    scaled = largest * (relative if numbers.dtype == np.float32 else exact) + float(numbers.smallest_normal)
+    return np.broadcast_to(scaled, magnitude.shape).astype(np.float64)
 
 
 def require_close(function: str, what: str, actual: Any, expected: Any, tolerance: Any) -> None:

@@ -27,7 +27,7 @@ class Symmetry:
 
     pair: tuple[int, int]
     distance: NDArray[np.float64]  # (S + 1,), where the next layer uses both maps equally, too: twins
-    moved: NDArray[np.float64]  # (S + 1,), the largest change of the first twin's weights since the start
+    moved: float  # the largest change of the first twin's weights
     filters: Array  # (2, C, kh, kw), the twins at the end
     control: NDArray[np.float64]  # (S + 1,), the distance where the next layer uses the two maps differently
 
@@ -103,21 +103,19 @@ def symmetry(
     first, second = pair
     start = layers[0].weight.data[first].copy()
     distances: list[list[float]] = [[], []]
-    moved: list[float] = []
 
     def measure(which: int) -> None:
         weight = layers[which].weight.data
         distances[which].append(float(np.abs(weight[first] - weight[second]).max()))
-        if which == 0:
-            moved.append(float(np.abs(weight[first] - start).max()))
 
     fit(twins, images, labels, steps, batch_size, lr, seed, lambda step: measure(0))
     fit(control, images, labels, steps, batch_size, lr, seed, lambda step: measure(1))
+    end = layers[0].weight.data[[first, second]]
     return Symmetry(
         pair=(first, second),
         distance=np.array(distances[0]),
-        moved=np.array(moved),
-        filters=layers[0].weight.data[[first, second]],
+        moved=float(np.abs(end[0] - start).max()),
+        filters=end,
         control=np.array(distances[1]),
     )
 

@@ -17,7 +17,7 @@ from ..functional import conv2d, conv2d_weight, linear
 from ..modes import enable_grad
 from ..nn import Conv2d
 from ..tensor import Tensor
-from .checks import Array, conv_layer, require_close, rounding
+from .checks import Array, conv_layer, convolution_rounding, require_close, rounding
 from .observe import gradients
 from .taps import cells, channels
 
@@ -84,11 +84,11 @@ def dense_tie(layer: Conv2d, images: Any, upstream: Any = None) -> DenseTie:
 
     # Both sides round; the sums of absolute values say how much.
     sizes = conv2d(np.abs(x), np.abs(weight.data), None if bias is None else np.abs(bias), *settings)
-    tolerance = 2 * rounding(c * kh * kw + 1, sizes, dtype)
+    tolerance = convolution_rounding(sizes, dtype) + rounding(c * kh * kw, sizes, dtype)
     output_dense = dense.data.reshape(y.shape)
     require_close("dense_tie", "the outputs of the convolution and of the dense layer", y.data, output_dense, tolerance)
     sizes = conv2d_weight(np.abs(x), (o, c, kh, kw), np.abs(g), *settings)
-    tolerance = 2 * rounding(len(x) * positions, sizes, dtype)
+    tolerance = convolution_rounding(sizes, dtype) + rounding(len(x), sizes, dtype)
     what = "the filter gradient and the dense gradient summed over the ties"
     require_close("dense_tie", what, filter_gradient, tied_gradient, tolerance)
     return DenseTie(

@@ -17,8 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..arguments import integer
+from ..functional import conv2d
+from ..modes import enable_grad
 from ..nn import Conv2d
-from .checks import Array, conv_layer, element, require_close, rounding
+from ..tensor import Tensor
+from .checks import Array, conv_layer, convolution_rounding, element, require_close
 from .observe import Loss, gradients, raw, run
 from .taps import cells, channels, patches
 
@@ -77,7 +80,8 @@ def tap_ledger(loss: Loss, layer: Conv2d, weight: Any, top: int = 16) -> TapLedg
     order = np.argsort(-np.abs(term), kind="stable")
     running_sum = np.cumsum(term[order])
     total = float(running_sum[-1]) if order.size else 0.0
-    tolerance = float(rounding(term.size, np.abs(term).sum(), gradient.dtype))
+    sizes = _gradient(layer, np.abs(images), np.abs(upstream))
+    tolerance = float(convolution_rounding(sizes, gradient.dtype)[o, c, u, v])
     place = f"the terms of weight[{o}, {c}, {u}, {v}] add up to the gradient"
     require_close("tap_ledger", place, total, gradient[o, c, u, v], tolerance)
     first = order[:top]
@@ -99,3 +103,12 @@ def tap_ledger(loss: Loss, layer: Conv2d, weight: Any, top: int = 16) -> TapLedg
         pixel_column=pixel_column[order],
         patches=patches(layer, images, o, image[first], row[first], column[first]),
     )
+
+
+@enable_grad()
+def _gradient(layer: Conv2d, images: Array, upstream: Array) -> Array:
+    """The gradient with respect to a layer's filters, for other images and upstream gradients than its own."""
+    weight = Tensor(layer.weight.data, requires_grad=True)
+    settings = (layer.stride, layer.padding, layer.dilation, layer.groups, layer.padding_mode)
+    [gradient] = gradients("tap_ledger", conv2d(images, weight, None, *settings), upstream, weight=weight)
+    return gradient
