@@ -101,8 +101,8 @@ class Film:
     that memory stays bounded and the frames evenly spaced. A frame takes 12 bytes a float32 weight, and 8 more for
     each part of the update that is not 0.
 
-    Every step, kept or not, is checked and enters the sums.
-    `step` raises LensError if an update is not the sum of its parts to rounding.
+    Steps that are kept are checked weight by weight: `step` raises LensError if an update is not the sum of its parts
+    to rounding. All steps enter the sums, which are checked when the reel is taken.
     """
 
     def __init__(
