@@ -214,6 +214,7 @@ class TestCompare:
         ("seconds", "noise", "verdict"),
         [
             (0.0103, 0.02, "same"),  # within the intervals
+            (0.0105, 0.02, "same"),  # beyond them by less than two processes differ
             (0.0110, 0.02, "slower"),
             (0.0090, 0.02, "faster"),
             (0.0110, 0.20, "same"),  # the same change, but noisy
@@ -251,11 +252,11 @@ class TestCompare:
         with pytest.raises(ReportError, match="different benchmarks, conv and pool"):
             compare(REPORTS[0], REPORTS[2])
 
-    @pytest.mark.parametrize(("slowdown", "fails"), [(1.0, False), (1.045, False), (1.06, True), (2.0, True)])
+    @pytest.mark.parametrize(("slowdown", "fails"), [(1.0, False), (1.06, False), (1.07, True), (2.0, True)])
     def test_a_kernel_fails_only_beyond_noise_and_threshold(self, slowdown: float, fails: bool) -> None:
         found = compare(report(row()), report(row(seconds=0.01 * slowdown)))
-        assert found.changes[0].verdict == ("slower" if slowdown > 1.0404 else "same")
         assert found.changes[0].fails(0.05) == fails
+        assert not found.changes[0].fails(1.5)
 
     def test_fails_says_nothing_of_what_is_noise(self) -> None:
         found: Comparison = compare(report(row(timing=timing(0.01, 0.5))), report(row(timing=timing(0.02, 0.5))))

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+# What an interval cannot know, which comes from the rounds of one run: in the next run arrays lie at other addresses.
+_BETWEEN_RUNS = 0.02
+
+
 class Interval(NamedTuple):
     """A ratio of two medians, and its bounds."""
 
@@ -32,15 +36,16 @@ class Change(NamedTuple):
     def verdict(self) -> str:
         """'faster', 'slower', 'same', 'wrong' (it was right before) or 'right' (it was wrong before).
 
-        A time has changed if the intervals of both runs do not overlap. The whole machine may have become slower in
-        between, so where both runs had the same peer, our time over the peer's must have changed in the same way.
+        A time has changed if the intervals of both runs are apart, by more than two processes with the same code
+        differ. The whole machine may have become slower in between, so where both runs had the same peer, our time over
+        the peer's must have changed in the same way.
         """
         if self.time is None:
             return "wrong" if self.old.right and not self.new.right else "right" if self.new.right else "same"
         intervals = [self.time, *([self.against_peer] if self.against_peer else [])]
-        if all(interval.low > 1 for interval in intervals):
+        if all(interval.low > 1 + _BETWEEN_RUNS for interval in intervals):
             return "slower"
-        return "faster" if all(interval.high < 1 for interval in intervals) else "same"
+        return "faster" if all(interval.high < 1 - _BETWEEN_RUNS for interval in intervals) else "same"
 
     @property
     def ratio(self) -> float:

@@ -1,13 +1,14 @@
 """`bench train`: a whole training step of named networks (forward, loss, backward, update), and the memory it takes.
 
 The gate: the gradients of one step are compared with those of the same step in float64. That step has itself been
-checked: the slope of the loss along its gradients, by central differences of two more forward passes, is their squared
-length. This uses no rule of differentiation.
+checked: the slope of the loss along its gradients, by central differences of two more forward passes, is their length.
+This uses no rule of differentiation.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,16 @@ BATCHES = {"lenet5": 64, "resnet20": 128, "vgg8": 64}
 # Of the greatest gradient. Where rounding decides on which side of zero the input of a ReLU is, gradients jump: in
 # ResNet-20 both sides are at 2e-3 to 4e-3 with float32. Without such jumps it is 1e-6.
 _ERROR_BOUNDS = {"float32": 2e-2, "float64": 1e-10}
-_DIFFERENCE = 1e-5  # length of the step by which all parameters together are moved
+_DIFFERENCE = 1e-7  # length of the step by which all parameters together are moved
 _SLOPE_BOUND = 1e-4
+
+
+class FirstStep(NamedTuple):
+    """All parameters of a network in a row, (parameters,); images, (N, C, H, W); and their classes, (N,)."""
+
+    parameters: NDArray[np.float64]
+    images: NDArray[np.float64]
+    labels: NDArray[np.int64]
 
 
 def measure(
@@ -53,13 +62,10 @@ def measure(
 
 
 def _row(name: str, batch: int, settings: Settings, threads: int, contest: Contest) -> TrainRow:
-    rng = np.random.default_rng(0)
-    parameters = _first_parameters(name, rng)
-    images = rng.standard_normal((batch, *networks.INPUTS[name]))
-    labels = rng.integers(0, 10, batch)
-    exact, slope_error = _gradients(name, parameters, images, labels)
+    start = first_step(name, batch)
+    exact, slope_error = gradients_and_slope(name, start)
     bound = _ERROR_BOUNDS[settings.dtype]
-    with saved(parameters, images.astype(settings.dtype), labels) as paths:
+    with saved(start.parameters, start.images.astype(settings.dtype), start.labels) as paths:
         arguments = (networks.__file__, name, *paths)
         memory = contest.memory(arguments)  # first: what a process has had at most only grows
         found = contest.measure(arguments, exact, bound)
@@ -83,31 +89,38 @@ def _row(name: str, batch: int, settings: Settings, threads: int, contest: Conte
     )
 
 
-def _first_parameters(name: str, rng: np.random.Generator) -> NDArray[np.float64]:
-    """All parameters of a network in a row, drawn anew."""
+def first_step(name: str, batch: int) -> FirstStep:
+    """What a network's steps begin with, the same in every run."""
+    rng = np.random.default_rng(0)
     model = networks.network(name, nn).double()
     for module in model.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.reset_parameters(rng)
-    return np.concatenate([parameter.data.ravel() for parameter in model.parameters()])
+    return FirstStep(
+        np.concatenate([parameter.data.ravel() for parameter in model.parameters()]),
+        rng.standard_normal((batch, *networks.INPUTS[name])),
+        rng.integers(0, 10, batch),
+    )
 
 
-def _gradients(
-    name: str, parameters: NDArray[np.float64], images: NDArray[np.float64], labels: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], float]:
-    """The gradients in float64, and by how much the slope along them differs from their squared length, relatively."""
+def gradients_and_slope(name: str, start: FirstStep) -> tuple[NDArray[np.float64], float]:
+    """The gradients in float64, and by how much, relatively, the slope of the loss along them differs from their length.
+
+    The gradients are one row of numbers, (1, parameters). The slope is that between two more forward passes, a small
+    step before and after.
+    """
 
     def loss_at(values: NDArray[np.float64]) -> tuple[nn.Module, Tensor]:
         model = networks.network(name, nn).double()
         with no_grad():
             networks.set_parameters(model, values)
-        return model, cross_entropy(model(images), labels)
+        return model, cross_entropy(model(start.images), start.labels)
 
-    model, loss = loss_at(parameters)
+    model, loss = loss_at(start.parameters)
     loss.backward()
     gradients = networks.gradients(model)
     length = float(np.linalg.norm(gradients))
     step = _DIFFERENCE / length * gradients
     with no_grad():
-        above, below = (float(loss_at(parameters + sign * step)[1]) for sign in (1, -1))
+        above, below = (float(loss_at(start.parameters + sign * step)[1]) for sign in (1, -1))
     return gradients[None], abs((above - below) / (2 * _DIFFERENCE) / length - 1)
