@@ -125,7 +125,10 @@ def _roofs(axes: Axes, rows: Sequence[Row]) -> None:
     axes.fill_between(x, np.minimum(peak, slow * x), np.minimum(peak, fast * x), color="0.9", lw=0)
     text: dict[str, Any] = {"textcoords": "offset points", "color": "0.25", "fontsize": 11}
     axes.annotate(f"multiply-adds: {peak:.0f} GFLOP/s", (peak / slow, peak), (4, 5), **text)
-    for bandwidth, label in {fast: f"in cache\n{fast:.0f} GB/s", slow: f"memory\n{slow:.0f} GB/s"}.items():
+    labels = {slow: f"memory\n{slow:.0f} GB/s", fast: f"in cache\n{fast:.0f} GB/s"}
+    if fast < 2 * slow:  # too close to each other for two labels
+        labels = {slow: f"memory\n{slow:.0f} to {fast:.0f} GB/s"}
+    for bandwidth, label in labels.items():
         height = math.sqrt(peak * max(axes.get_ylim()[0], bandwidth * x[0]))  # the middle of what is seen
         axes.annotate(label, (height / bandwidth, height), (8, 0), va="top", **text)
     axes.grid(color="0.93")

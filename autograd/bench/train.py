@@ -104,10 +104,9 @@ def first_step(name: str, batch: int) -> FirstStep:
 
 
 def gradients_and_slope(name: str, start: FirstStep) -> tuple[NDArray[np.float64], float]:
-    """The gradients in float64, and by how much, relatively, the slope of the loss along them differs from their length.
+    """The gradients in float64, (1, parameters), and by how much the slope of the loss along them is not their length.
 
-    The gradients are one row of numbers, (1, parameters). The slope is that between two more forward passes, a small
-    step before and after.
+    The slope is that between two more forward passes, a small step before and after; the difference is relative.
     """
 
     def loss_at(values: NDArray[np.float64]) -> tuple[nn.Module, Tensor]:
