@@ -14,7 +14,7 @@ import pytest
 
 from autograd.__main__ import main
 from autograd.bench.compare import Comparison, compare, summary
-from autograd.bench.plot import plot
+from autograd.bench.plot import _height, plot
 from autograd.bench.report import ReportError, check_output, read_json, write_csv, write_file, write_json
 from autograd.bench.rows import Measurement, Memory, PeerResult, PoolRow, Report, Row, Timing, TrainRow
 
@@ -272,6 +272,14 @@ class TestPictures:
         for picture in written:
             height, width, _ = matplotlib.image.imread(picture).shape
             assert min(height, width) > 300
+
+    @pytest.mark.parametrize("original", REPORTS, ids=lambda report: report.benchmark)
+    def test_whiskers_begin_below_the_bar_and_end_above(self, original: Report) -> None:
+        """The shortest time is the highest rate."""
+        for measured in original.rows:
+            if measured.timing:
+                middle, low, high = _height(measured, measured.timing)
+                assert low < middle < high
 
     def test_a_vector_format(self, tmp_path: Path) -> None:
         assert all("<svg" in picture.read_text() for picture in plot(REPORTS[0], tmp_path / "bench.svg"))

@@ -215,9 +215,11 @@ def _label(row: Measurement) -> str:
 
 
 def _height(row: Measurement, timing: Timing | None) -> tuple[float, float, float]:
-    """The bar and the ends of its whisker; nothing where a peer has no result."""
+    """The bar, and the lower and the upper end of its whisker; nothing where a peer has no result."""
     if timing is None:
         return (np.nan, np.nan, np.nan)
     work = _bars(row).work
-    seconds = (timing.seconds, timing.low, timing.high)
-    return tuple(1e3 * second if work is None else work / second for second in seconds)  # type: ignore[return-value]
+    middle, *ends = (
+        1e3 * seconds if work is None else work / seconds for seconds in (timing.seconds, timing.low, timing.high)
+    )
+    return (middle, min(ends), max(ends))
