@@ -14,8 +14,11 @@ import numpy as np
 
 from . import __version__, kernels
 from .bench.commands import add_commands
-from .data import DataError, fashion_mnist, find_fashion_mnist
-from .learn import ACTIVATIONS, Epoch, check_picture, draw, train
+from .data import DataError, ImageDataset, fashion_mnist, find_fashion_mnist
+from .images import load_images
+from .learn import ACTIVATIONS, Epoch, train
+from .page import check_page, write_page
+from .page.story import tell
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,26 +51,37 @@ def _parser() -> argparse.ArgumentParser:
 
     learn = commands.add_parser(
         "learn",
-        help="train a small convolutional network on real images and draw what its filters became",
+        help="train a small convolutional network on real images and show what its filters learned",
         description="Trains a small convolutional network on images of clothes (Fashion-MNIST, 28 x 28 pixels, ten "
-        "kinds), which come with the package. Prints the accuracy on images that it was not trained on, and ends with "
-        "a picture: every filter of the first layer as it was, what its gradients added, and what it became.",
+        "kinds), which come with the package, or on your own. Prints the accuracy on images that it was not trained "
+        "on, and ends with a page to open in a browser: what every filter was, what its gradients added, what it "
+        "became, and where each number comes from.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     learn.add_argument(
         "--data",
-        choices=("embedded", "full"),
         default="embedded",
-        help="the 6,000 images in the package, or all 70,000: from $AUTOGRAD_DATA, this machine, or a 30 MB download",
+        metavar="PATH",
+        help="your images: a folder with a folder for each class, or an .npz file; or 'embedded', the 6,000 images in "
+        "the package; or 'full', all 70,000 of them: from $AUTOGRAD_DATA, this machine, or a 30 MB download",
+    )
+    learn.add_argument(
+        "--image-size",
+        type=_positive,
+        default=argparse.SUPPRESS,
+        help="scale the images of your folder to squares of so many pixels (default: as they are)",
     )
     learn.add_argument("--epochs", type=_positive, default=20, help="how often to go through all training images")
+    learn.add_argument(
+        "--steps", type=_positive, default=argparse.SUPPRESS, help="train for so many steps instead of epochs"
+    )
     learn.add_argument("--batch-size", type=_positive, default=32, help="images per step")
     learn.add_argument(
         "--learning-rate", type=float, default=0.06, help="of the first epoch; it then falls to almost 0"
     )
     learn.add_argument("--activation", choices=tuple(ACTIVATIONS), default="relu", help="between the layers")
     learn.add_argument("--seed", type=_seed, default=0, help="fixes the first weights and the order of the images")
-    learn.add_argument("--out", type=Path, default=Path("learned/filters.png"), help="where to write the picture")
+    learn.add_argument("--out", type=Path, default=Path("learned/report.html"), help="where to write the page")
     learn.set_defaults(run=_learn)
 
     says = "show versions, instruction set, threads, and where data was found"
@@ -97,18 +111,23 @@ def _seed(text: str) -> int:
 
 
 def _learn(options: argparse.Namespace) -> int:
-    import matplotlib.figure  # noqa: F401 (found missing before the training, not after it)
+    import jinja2  # noqa: F401 (found missing before the training, not after it)
+    import plotly  # noqa: F401
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
     from threadpoolctl import threadpool_limits
 
-    check_picture(options.out)
+    check_page(options.out)
     if not 0 < options.learning_rate < float("inf"):
         raise ValueError(f"--learning-rate must be positive, got {options.learning_rate}")
     console = Console(soft_wrap=True, highlight=False)
-    data = fashion_mnist(full=options.data == "full")
-    console.print(f"{len(data.train_images):,} training and {len(data.test_images):,} held-out images: {data.source}")
-    steps = -(-len(data.train_images) // options.batch_size) * options.epochs
+    data = _images(options)
+    console.print(
+        f"{len(data.train_images):,} training and {len(data.test_images):,} held-out images: {data.source}", markup=False
+    )
+    steps_of_epoch = -(-len(data.train_images) // options.batch_size)
+    steps = options.steps if "steps" in options else steps_of_epoch * options.epochs
+    epochs = -(-steps // steps_of_epoch)
     start = time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     # The dense layers are too small for threads of NumPy's BLAS, which spin while they wait: where other programs use a
@@ -117,11 +136,11 @@ def _learn(options: argparse.Namespace) -> int:
         bar = progress.add_task("training", total=steps)
 
         def on_step(epoch: int, loss: float) -> None:
-            progress.update(bar, advance=1, description=f"epoch {epoch + 1:2}/{options.epochs}  loss {loss:.3f}")
+            progress.update(bar, advance=1, description=f"epoch {epoch + 1:2}/{epochs}  loss {loss:.3f}")
 
         def on_epoch(epoch: int, result: Epoch) -> None:
             progress.console.print(
-                f"epoch {epoch + 1:2}/{options.epochs}  training loss {result.loss:.3f}  "
+                f"epoch {epoch + 1:2}/{epochs}  training loss {result.loss:.3f}  "
                 f"held-out accuracy {result.accuracy:.1%}  {result.seconds:.1f} s",
             )
 
@@ -132,17 +151,31 @@ def _learn(options: argparse.Namespace) -> int:
             options.batch_size,
             options.learning_rate,
             options.seed,
+            steps,
             on_step,
             on_epoch,
         )
-    draw(learned, options.out)
+        bar = progress.add_task("looking", total=None)
+        story = tell(
+            learned, data, on_section=lambda name: progress.update(bar, advance=1, description=f"looking at: {name}")
+        )
+    write_page(story, options.out)
     console.print(
         f"\n{time.perf_counter() - start:.0f} s in all. Held-out accuracy: {learned.epochs[-1].accuracy:.1%}.\n"
-        f"Every weight is what it was, plus the sum over {steps:,} steps of -rate x gradient, to within "
-        f"{learned.discrepancy():.1e}: rounding.\n"
-        f"The filters, what their gradients added to them, and what they became: {options.out}",
+        f"Every weight of every filter is what it was, plus the sum over {steps:,} steps of -rate x gradient, to within "
+        f"{story['film']['discrepancy']:.1e}: rounding."
     )
+    console.print(f"The page that shows how, to be opened in a browser: {options.out}", markup=False)
     return 0
+
+
+def _images(options: argparse.Namespace) -> ImageDataset:
+    size = getattr(options, "image_size", None)
+    if options.data not in ("embedded", "full"):
+        return load_images(options.data, size)
+    if size is not None:
+        raise ValueError("--image-size is for a folder of your own images, --data PATH")
+    return fashion_mnist(full=options.data == "full")
 
 
 def _info(options: argparse.Namespace) -> int:
