@@ -123,7 +123,8 @@ def _learn(options: argparse.Namespace) -> int:
     console = Console(soft_wrap=True, highlight=False)
     data = _images(options)
     console.print(
-        f"{len(data.train_images):,} training and {len(data.test_images):,} held-out images: {data.source}", markup=False
+        f"{len(data.train_images):,} training and {len(data.test_images):,} held-out images: {data.source}",
+        markup=False,
     )
     steps_of_epoch = -(-len(data.train_images) // options.batch_size)
     steps = options.steps if "steps" in options else steps_of_epoch * options.epochs

@@ -78,7 +78,9 @@ def _from_folder(path: Path, image_size: int | None) -> ImageDataset:
     images = _read_all([file for file, _ in files], image_size)
     labels = np.array([label for _, label in files], np.int64)
     if split:
-        return _dataset((images[: sizes[0]], labels[: sizes[0]]), (images[sizes[0] :], labels[sizes[0] :]), classes, path)
+        return _dataset(
+            (images[: sizes[0]], labels[: sizes[0]]), (images[sizes[0] :], labels[sizes[0] :]), classes, path
+        )
     return _dataset(*_hold_out((images, labels), path), classes, path)
 
 

@@ -25,7 +25,7 @@ SECTIONS = {
     "dense": "Exactly as dense weights learn",
     "numeric": "Worked out, not found by adding a bit",
     "slice": "The loss along one weight",
-    "film-section": "The film: every step of every filter",
+    "film": "The film: every step of every filter",
     "activation": "Activation is a step of its own",
     "lockstep": "Other activations, step by step",
     "saturation": "Dead, sparse, saturated",
@@ -63,10 +63,12 @@ def render(story: dict[str, Any]) -> str:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATE), autoescape=True, undefined=StrictUndefined, keep_trailing_newline=True
     )
-    environment.filters.update(count=_count, percent=_percent, sci=_sci, seconds=_seconds, yesno=_yes_or_no)
+    environment.filters.update(
+        count=_count, percent=_percent, sci=_sci, signed=_signed, seconds=_seconds, yesno=_yes_or_no
+    )
     return environment.get_template("page.html").render(
         story=story,
-        contents=SECTIONS.items(),
+        sections=SECTIONS,
         css=Markup((TEMPLATE / "page.css").read_text(encoding="utf-8")),
         scripts=[Markup(script) for script in scripts],
         script_hashes=Markup(" ".join(f"'sha256-{_hash(script)}'" for script in scripts)),
@@ -100,6 +102,10 @@ def _percent(share: float) -> str:
 
 def _sci(number: float) -> str:
     return f"{number:.1e}".replace("e-0", "e-").replace("e+0", "e+")
+
+
+def _signed(number: float) -> str:
+    return f"{number:+.4f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _seconds(seconds: float) -> str:

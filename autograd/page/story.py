@@ -33,7 +33,7 @@ CUT_OFF = -1000  # a bias that no map survives, where large negative numbers bec
 # So much goes into a page, whatever the size of the images: its size and the time it takes stay the same.
 LEDGER_POSITIONS = 32 * 28 * 28
 PROBE_PIXELS = 8 * 28 * 28  # in the batch with which single weights are probed, again and again
-FILM_NUMBERS = 96 * 16 * 7 * 7
+FILM_NUMBERS = 64 * 16 * 7 * 7
 MAP_NUMBERS = 2 * 16 * 28 * 28
 
 
@@ -107,6 +107,7 @@ def _film(learned: Learned, data: ImageDataset) -> Section:
         "gradients": reel.gradient[frames],
         "updates": reel.update[frames],
         "losses": np.array(learned.losses, np.float32),
+        "example": _example(reel),
         "discrepancy": max(reel.discrepancy for reel in everything),
         "check": (
             f"For all {sum(r.start.size for r in everything):,} weights of the {sum(len(r.start) for r in everything)} "
@@ -116,6 +117,19 @@ def _film(learned: Learned, data: ImageDataset) -> Section:
             f"{reel.address:#x}, as at the start."
         ),
         **_momentum(learned, data),
+    }
+
+
+def _example(reel: lens.Reel) -> Section:
+    """The middle weight of the filter that moved most."""
+    filter = int(np.argmax(np.square(reel.moved).sum(axis=(1, 2, 3))))
+    place = (filter, 0, *(size // 2 for size in reel.start.shape[2:]))
+    assert reel.sum_from_gradient is not None
+    return {
+        "filter": filter,
+        "start": float(reel.start[place]),
+        "moved": float(reel.sum_from_gradient[place]),
+        "end": float(reel.end[place]),
     }
 
 
@@ -178,13 +192,11 @@ def _dense(learned: Learned, data: ImageDataset) -> Section:
     tie = lens.dense_tie(layer, learned.images[:1, :, top : top + size, left : left + size].astype(np.float64))
     return {
         "size": size,
-        "kernel": [kh, kw],
         "connections": tie.connections,
         "weights": tie.weights,
         "matrix": tie.matrix,
         "ties": tie.ties,
         "dense_gradient": tie.dense_gradient,
-        "tied": tie.tied_gradient.ravel(),
         "direct": tie.filter_gradient.ravel(),
         "tolerance": tie.tolerance,
     }
@@ -271,9 +283,7 @@ def _zero_cases(learned: Learned, data: ImageDataset) -> list[Section]:
 
 
 def _saturation(learned: Learned, data: ImageDataset) -> Section:
-    found = lens.saturation(
-        learned.model, learned.layer, learned.module("act1"), learned.test_images, data.test_labels
-    )
+    found = lens.saturation(learned.model, learned.layer, learned.module("act1"), learned.test_images, data.test_labels)
     cut = copy.deepcopy(learned)
     assert cut.layer.bias is not None
     cut.layer.bias.data[1] = CUT_OFF

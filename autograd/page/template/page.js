@@ -176,7 +176,7 @@ function chart(id, alt, traces, layout = {}) {
     xaxis: { ...axis, ...xaxis },
     yaxis: { ...axis, ...yaxis },
     ...rest,
-  }, { displayModeBar: false, responsive: true });
+  }, { displayModeBar: false });
   fill(id, traces, layout);
 }
 
@@ -185,6 +185,7 @@ function fill(id, traces, layout) {
     const body = element("div", { className: "scroll", tabIndex: 0 });
     const box = element("details", {}, element("summary", {}, "The numbers as a table"), body);
     $(id).after(box);
+    new ResizeObserver(() => Plotly.Plots.resize($(id))).observe($(id));
     tables.set(id, { box, body });
     box.addEventListener("toggle", () => fill(id, $(id).data, $(id).layout));
   }

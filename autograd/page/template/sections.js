@@ -3,9 +3,13 @@
 
 const place = () => (run.channels > 1 ? `channel ${state.channel}, ` : "") + `row ${state.row}, column ${state.column}`;
 const filterName = () => `filter ${state.filter}`;
+const chosen = () => `Filter ${state.filter}, ${place()}`;
 const kernel = (values) => values.at(state.filter, state.channel); // of an (O, C, kh, kw) array
 
 function sections() {
+  const distance = [...told.specialisation.distance.data];
+  state.filter = distance.indexOf(Math.max(...distance));
+  [state.row, state.column] = run.kernel.map((size) => Math.floor(size / 2));
   choices();
   film();
   ledger();
@@ -48,7 +52,7 @@ function choices() {
     return radio;
   });
   view(["filter", "channel", "row", "column"], () => {
-    const values = kernel(run.film.weights.at(run.film.steps.data.length - 1));
+    const values = kernel(told.film.weights.at(told.film.steps.data.length - 1));
     const limit = extent(values.data);
     radios.forEach((radio, i) => {
       const text = `row ${Math.floor(i / columns)}, column ${i % columns}: ${signed(values.data[i])}`;
@@ -64,7 +68,7 @@ function choices() {
 
 // 5 and the first screen: the filters at a step, as they were, what the steps added, what they are.
 function film() {
-  const { weights, gradients, updates, steps, rates } = run.film;
+  const { weights, gradients, updates, steps, rates } = told.film;
   const last = steps.data.length - 1;
   const start = weights.at(0);
   const limit = extent(weights.data);
@@ -73,7 +77,7 @@ function film() {
     const radio = element("input", { type: "radio", name: "filter", className: "radio", ariaLabel: `filter ${filter}` });
     radio.addEventListener("change", () => choose({ filter }));
     const canvases = span(3).map(() => element("canvas"));
-    $("film").append(element("label", {}, radio, ...canvases, String(filter)));
+    $("filters").append(element("label", {}, radio, ...canvases, String(filter)));
     return { radio, canvases };
   });
   const sliders = [$("step"), $("step-again")];
@@ -92,7 +96,7 @@ function film() {
       slider.ariaValueText = `after ${number(step)} of ${number(run.steps)} steps`;
     }
     for (const output of document.querySelectorAll(".step output")) {
-      const loss = step ? `loss ${run.film.losses.data[step - 1].toFixed(3)}` : "untrained";
+      const loss = step ? `loss ${told.film.losses.data[step - 1].toFixed(3)}` : "untrained";
       output.textContent = `after ${number(step)} of ${number(run.steps)} steps, ${loss}`;
     }
     columns.forEach(({ canvases }, filter) => {
@@ -114,8 +118,9 @@ function film() {
         `${["weights", "gradient", "update"][i]} up to ${number(extent(part.data), 3)} in size`);
     });
     const [g, u] = [of(gradients), of(updates)].map((part) => part.at(state.row, state.column));
-    check("film-check", `${filterName()}, ${place()}, step ${number(steps.data[frame] + 1)}: gradient ${signed(g)}, ` +
-      `\u2212${number(rates.data[frame])} \u00d7 gradient = ${signed(-rates.data[frame] * g)}, update ${signed(u)}.`);
+    check("film-check", `${chosen()}, step ${number(steps.data[frame] + 1)}: gradient ${signed(g)}, ` +
+      `\u2212${number(rates.data[frame])} \u00d7 gradient = ${signed(-rates.data[frame] * g)}, update ${signed(u)}.`,
+      Math.abs(u + rates.data[frame] * g) <= 2 ** -23 * limit);
   });
   view(["frame", "filter", "channel", "row", "column"], () => {
     const values = [...steps.data].map((_, frame) => weights.at(frame, ...weight()));
@@ -126,7 +131,7 @@ function film() {
       { x: [step], y: [values[state.frame]], name: "at the slider", mode: "markers", marker: { size: 11 } },
     ], { xaxis: { title: { text: "step" } }, yaxis: { title: { text: "weight" } } });
   });
-  const { momentum } = run.film;
+  const { momentum } = told.film;
   view(["filter"], () => chart("momentum-chart", "With momentum, the part of the update that comes from earlier steps " +
     "grows to several times the part from this step's gradient.", [
     { x: [...momentum.steps.data], y: [...momentum.gradient.at(state.filter).data], name: "from this gradient" },
@@ -136,7 +141,7 @@ function film() {
 
 // 1. Every term of one weight's gradient, ranked. Nothing is shown unless the sum is the gradient.
 function ledger() {
-  const { pixels, upstream, gradient, tolerance } = run.ledger;
+  const { pixels, upstream, gradient, tolerance } = told.ledger;
   const [images, , height, width] = pixels.shape;
   const [, , rows, columns] = upstream.shape;
   const [top, left] = run.padding;
@@ -159,7 +164,7 @@ function ledger() {
   const patch = (canvas, { n, i, j }) => {
     const [, channels] = pixels.shape;
     const [kh, kw] = run.kernel;
-    const values = new Values(new Float32Array(channels * kh * kw).fill(Math.min(...pixels.at(n).data)), [channels, kh, kw]);
+    const values = new Values(new Float32Array(channels * kh * kw), [channels, kh, kw]);
     for (let c = 0; c < channels; c++) {
       for (let u = 0; u < kh; u++) {
         for (let v = 0; v < kw; v++) {
@@ -179,14 +184,14 @@ function ledger() {
     const grad = gradient.at(...weight());
     const [difference, allowed] = [Math.abs(sum - grad), tolerance.at(...weight())];
     const holds = difference <= allowed;
-    check("ledger-sum", `${filterName()}, ${place()}: sum of ${number(terms.length)} terms = ${signed(sum, 9)}, ` +
+    check("ledger-sum", `${chosen()}: sum of ${number(terms.length)} terms = ${signed(sum, 9)}, ` +
       `.grad = ${signed(grad, 9)}, difference ${number(difference, 2)}; rounding allows ${number(allowed, 2)}.`, holds);
     $("ledger-picture").hidden = !holds;
     if (!holds) return;
     const zero = terms.filter(({ term }) => term === 0).length;
+    const padded = images * rows * columns - terms.length;
     $("ledger-zero").textContent = `${percent(zero / terms.length)} of the terms are zero: no gradient came through ` +
-      `at that place. The ${number(images * rows * columns - terms.length)} positions where this weight lies on ` +
-      "the padding have no term.";
+      "at that place." + (padded ? ` At ${number(padded)} positions the weight lies on the padding and has no term.` : "");
     const kept = span(terms.length).filter((k) => k < 50 || k % Math.ceil(terms.length / 400) === 0 || k === terms.length - 1);
     chart("ledger-chart", `The running sum of the terms, the largest first, arrives at the gradient, ${signed(grad)}.`, [
       { x: kept.map((k) => k + 1), y: kept.map((k) => running[k]), name: "running sum", mode: "lines" },
@@ -201,16 +206,16 @@ function ledger() {
 
 // 2. The same convolution as a matrix, whose tied entries are one weight.
 function dense() {
-  const { ties, matrix, dense_gradient: gradient, tied, direct } = run.dense;
+  const { ties, matrix, dense_gradient: gradient, direct, tolerance } = told.dense;
   const [rows, columns] = ties.shape;
-  const [, kw] = run.dense.kernel;
+  const [kh, kw] = run.kernel;
   const shown = figure("the matrix: an output position a row, a pixel a column", "wide");
   const entries = figure("the entries of the chosen weight", "wide");
   $("dense-pictures").append(shown.figure, entries.figure);
   const limit = extent(matrix.data);
   view([], () => heat(shown.canvas, matrix, limit, `the convolution as a matrix of ${rows} by ${columns} entries`));
-  view(["row", "column"], () => {
-    const tie = state.row * kw + state.column;
+  view(["channel", "row", "column"], () => {
+    const tie = (state.channel * kh + state.row) * kw + state.column;
     const found = span(rows * columns).filter((k) => ties.data[k] === tie);
     cells(entries.canvas, rows, columns,
       (i, j) => (ties.at(i, j) === tie ? "--high" : ties.at(i, j) < 0 ? "--empty" : "--middle"),
@@ -218,15 +223,15 @@ function dense() {
       (i, j) => (ties.at(i, j) < 0 ? "no connection" : `weight ${Math.floor(ties.at(i, j) / kw)}, ${ties.at(i, j) % kw}: ` +
         `dense gradient ${number(gradient.at(i, j))}`));
     const sum = found.reduce((total, k) => total + gradient.data[k], 0);
-    check("dense-check", `row ${state.row}, column ${state.column}: ${found.length} tied entries, their dense gradients ` +
+    check("dense-check", `Weight ${state.row}, ${state.column}: ${found.length} tied entries, their dense gradients ` +
       `add up to ${signed(sum, 9)}; the convolution's gradient is ${signed(direct.data[tie], 9)}; ` +
-      `difference ${number(Math.abs(tied.data[tie] - direct.data[tie]), 2)}.`);
+      `difference ${number(Math.abs(sum - direct.data[tie]), 2)}.`, Math.abs(sum - direct.data[tie]) <= tolerance);
   });
 }
 
 // 3. The gradient from the chain rule beside the one from nudging every weight.
 function numeric() {
-  const { analytic, numeric: nudged, curve } = run.numeric;
+  const { analytic, numeric: nudged, curve } = told.numeric;
   const parts = ["from the chain rule: one pass backwards", "from nudging each weight", "difference"].map((t) => figure(t));
   $("numeric-pictures").append(...parts.map((part) => part.figure));
   view(["filter", "channel"], () => {
@@ -239,8 +244,8 @@ function numeric() {
   });
   view(["filter", "channel", "row", "column"], () => {
     const [a, b] = [analytic.at(...weight()), nudged.at(...weight())];
-    check("numeric-check", `${filterName()}, ${place()}: chain rule ${signed(a, 9)}, (loss(w + \u03b5) \u2212 loss(w \u2212 \u03b5)) / 2\u03b5 = ` +
-      `${signed(b, 9)} with \u03b5 = ${number(run.numeric.epsilon, 2)}, difference ${number(Math.abs(a - b), 2)}.`);
+    check("numeric-check", `${chosen()}: chain rule ${signed(a, 9)}, (loss(w + \u03b5) \u2212 loss(w \u2212 \u03b5)) / 2\u03b5 = ` +
+      `${signed(b, 9)} with \u03b5 = ${number(told.numeric.epsilon, 2)}, difference ${number(Math.abs(a - b), 2)}.`);
   });
   view([], () => chart("numeric-chart", `The error of the nudge is least, ${number(Math.min(...curve.error.data), 2)}, near ` +
     `\u03b5 = ${number(curve.best, 2)}: larger nudges bend with the curve, smaller ones drown in rounding.`, [
@@ -253,11 +258,11 @@ function numeric() {
 
 // 4. The loss along one weight.
 function slice() {
-  const { weights, losses, slopes, loss, rate } = run.slices;
+  const { weights, losses, slopes, loss, rate } = told.slices;
   view(["filter", "channel", "row", "column"], () => {
     const [x, y] = [weights, losses].map((values) => [...values.at(...weight()).data]);
-    const [slope, now] = [slopes.at(...weight()), run.slices.now.at(...weight())];
-    const [to, below] = [run.slices.next.at(...weight()), run.slices.next_loss.at(...weight())];
+    const [slope, now] = [slopes.at(...weight()), told.slices.now.at(...weight())];
+    const [to, below] = [told.slices.next.at(...weight()), told.slices.next_loss.at(...weight())];
     chart("slice-chart", `The loss along the weight of ${filterName()}, ${place()}: it stands at ${signed(now)}, where the ` +
       `slope is ${signed(slope)}; the step goes to ${signed(to)}.`, [
       { x, y, name: "loss, run forward", mode: "lines+markers", marker: { size: 5 } },
@@ -265,7 +270,7 @@ function slice() {
       { x: [now], y: [loss], name: "the weight", mode: "markers", marker: { size: 12 } },
       { x: [to], y: [below], name: "after one step", mode: "markers", marker: { size: 12, symbol: "diamond" } },
     ], { xaxis: { title: { text: "weight" } }, yaxis: { title: { text: "loss" }, range: span2(y) } });
-    check("slice-check", `the step \u2212${number(rate)} \u00d7 ${signed(slope)} = ${signed(to - now)} takes the weight from ` +
+    check("slice-check", `The step \u2212${number(rate)} \u00d7 ${signed(slope)} = ${signed(to - now)} takes the weight from ` +
       `${signed(now, 6)} to ${signed(to, 6)}, and the loss from ${number(loss, 8)} to ${number(below, 8)}.`);
   });
 }
@@ -279,8 +284,8 @@ function span2(values) {
 
 // 6. What the activation does to the map and to the gradient, and that it does nothing to the filter.
 function activation() {
-  const data = run.activation;
-  const names = ["image", "map before", `after ${run.activation_name}`, "where the slope is not 0", "gradient after", "gradient before"];
+  const data = told.activation;
+  const names = ["image", "map before", `after ${run.activation_label}`, "where the slope is not 0", "gradient of the map after", "gradient of the map before"];
   const rows = span(data.images.shape[0]).map(() => {
     const figures = names.map((name) => figure(name));
     $("activation-pictures").append(element("div", { className: "row" }, ...figures.map((f) => f.figure)));
@@ -304,7 +309,7 @@ function activation() {
 
 // 7. The same start and batches under other activations.
 function lockstep() {
-  const { names, steps, accuracy, filters } = run.lockstep;
+  const { names, steps, accuracy, filters } = told.lockstep;
   view([], () => chart("lockstep-chart", "Held-out accuracy of the same network under each activation: " +
     names.map((name, a) => `${name} ${percent(accuracy.at(a).data.at(-1))}`).join(", ") + ".",
     names.map((name, a) => ({ x: [...steps.data], y: [...accuracy.at(a).data], name, mode: "lines+markers" })),
@@ -319,7 +324,7 @@ function lockstep() {
 
 // 8. Which filters are dead, sparse or saturated.
 function saturation() {
-  const data = run.saturation;
+  const data = told.saturation;
   view(["filter"], () => bars("saturation-chart", "share of zeros in each filter's map, after the activation, over all " +
     "held-out images", data.zeros.data, "share of zeros", { tickformat: ".0%", range: [0, 1] }));
   const position = figure("share of zeros at each position of the map", "large");
@@ -351,7 +356,13 @@ function bars(id, alt, values, title, axis = {}) {
 
 // 9. What a filter has become good at.
 function specialisation() {
-  const data = run.specialisation;
+  const data = told.specialisation;
+  const similarity = figure("likeness of every two filters: cosine, 1 on the diagonal", "large");
+  $("similarity").prepend(similarity.figure);
+  view([], () => {
+    heat(similarity.canvas, data.similarity, 1, "cosine between every two filters");
+    similarity.canvas.label = (a, b) => `filters ${a} and ${b}: ${number(data.similarity.at(a, b), 3)}`;
+  });
   const patches = span(data.patches.shape[1]).map(() => element("canvas"));
   $("patches").append(...patches);
   view(["filter"], () => {
@@ -370,17 +381,11 @@ function specialisation() {
     bars("distance-chart", "distance of each filter from its start, relative to its length there", data.distance.data,
       "distance / length at start");
   });
-  const similarity = figure("likeness of every two filters: cosine, 1 on the diagonal", "large");
-  $("similarity").prepend(similarity.figure);
-  view([], () => {
-    heat(similarity.canvas, data.similarity, 1, "cosine between every two filters");
-    similarity.canvas.label = (a, b) => `filters ${a} and ${b}: ${number(data.similarity.at(a, b), 3)}`;
-  });
 }
 
 // 10. What happens without a random start, and without learning.
 function controls() {
-  const { distance, control, twins, accuracies, frozen, learned } = run.controls;
+  const { distance, control, twins, accuracies, frozen, learned } = told.controls;
   const steps = span(distance.data.length);
   view([], () => chart("twins-chart", `Two filters that start equal stay equal (distance ${number(Math.max(...distance.data))}); ` +
     `two whose readers differ come apart (${number(control.data.at(-1), 3)}).`, [
@@ -401,9 +406,9 @@ function controls() {
 
 // 11. Which cells the pooling's gradient goes to.
 function pooling() {
-  const data = run.pooling;
+  const data = told.pooling;
   const names = ["the map that is pooled", "cells that won, ties marked", "gradient that arrives", "gradient sent on"];
-  const shown = names.map((text) => figure(text, "wide"));
+  const shown = names.map((text) => figure(text, "quarter"));
   $("pooling-pictures").append(...shown.map((f) => f.figure));
   view(["filter"], () => {
     const [map, wins, tied, arrives, sent] = [data.input, data.wins, data.tied, data.gradient_output, data.gradient_input]
@@ -421,16 +426,18 @@ function pooling() {
 
 // 12. From the loss to the filter, node by node.
 function chain() {
-  const { links } = run.chain;
+  const { links } = told.chain;
   $("chain-table").append(table(
     ["operation", "rule for the next", "shape", "length of the gradient", "first values", "next gradient"],
     links.map((link) => [link.operation, element("code", { textContent: link.rule || "\u2014" }), link.shape, number(link.norm),
       link.sample.map((value) => signed(value, 3)).join(" "), link.exact])));
 }
 
-let run;
+let told; // the sections' numbers and arrays
+let run; // what was trained
 addEventListener("DOMContentLoaded", async () => {
-  run = await read($("run"));
+  told = await read($("run"));
+  run = told.run;
   theme();
   followPointer();
   sections();
