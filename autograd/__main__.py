@@ -163,8 +163,8 @@ def _learn(options: argparse.Namespace) -> int:
     write_page(story, options.out)
     console.print(
         f"\n{time.perf_counter() - start:.0f} s in all. Held-out accuracy: {learned.epochs[-1].accuracy:.1%}.\n"
-        f"Every weight of every filter is what it was, plus the sum over {steps:,} steps of -rate x gradient, to within "
-        f"{story['film']['discrepancy']:.1e}: rounding."
+        f"Every weight of every filter is what it was, plus the sum over {steps:,} steps of -rate x gradient, to "
+        f"within {story['film']['discrepancy']:.1e}: rounding."
     )
     console.print(f"The page that shows how, to be opened in a browser: {options.out}", markup=False)
     return 0

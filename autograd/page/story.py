@@ -30,9 +30,11 @@ LABELS = {"relu": "ReLU", "leaky_relu": "Leaky ReLU", "gelu": "GELU", "identity"
 
 CUT_OFF = -1000  # a bias that no map survives, where large negative numbers become 0
 
+UPDATE = "\N{MINUS SIGN}rate \N{MULTIPLICATION SIGN} gradient"
+
 # So much goes into a page, whatever the size of the images: its size and the time it takes stay the same.
 LEDGER_POSITIONS = 32 * 28 * 28
-PROBE_PIXELS = 8 * 28 * 28  # in the batch with which single weights are probed, again and again
+PROBE_PIXELS = 4 * 28 * 28  # in the batch with which single weights are probed, again and again
 FILM_NUMBERS = 64 * 16 * 7 * 7
 MAP_NUMBERS = 2 * 16 * 28 * 28
 
@@ -111,8 +113,8 @@ def _film(learned: Learned, data: ImageDataset) -> Section:
         "discrepancy": max(reel.discrepancy for reel in everything),
         "check": (
             f"For all {sum(r.start.size for r in everything):,} weights of the {sum(len(r.start) for r in everything)} "
-            f"filters of both convolutions: end \N{MINUS SIGN} start = the sum of \N{MINUS SIGN}rate \N{MULTIPLICATION SIGN} "
-            f"gradient over {len(learned.losses):,} steps, to within "
+            f"filters of both convolutions: end \N{MINUS SIGN} start = the sum of {UPDATE} "
+            f"over {len(learned.losses):,} steps, to within "
             f"{max(r.discrepancy for r in everything):.1e}; the first layer's are still at address "
             f"{reel.address:#x}, as at the start."
         ),
@@ -148,8 +150,8 @@ def _momentum(learned: Learned, data: ImageDataset, steps: int = 60) -> Section:
     return {
         "momentum_steps": steps,
         "momentum_check": (
-            f"At each of {steps} steps the update is \N{MINUS SIGN}rate \N{MULTIPLICATION SIGN} gradient plus the part from "
-            f"earlier steps; all parts together are the way the filters went, to within {reel.discrepancy:.1e}."
+            f"At each of {steps} steps the update is {UPDATE} plus the part from earlier "
+            f"steps; all parts together are the way the filters went, to within {reel.discrepancy:.1e}."
         ),
         "momentum": {
             "steps": reel.steps,
@@ -183,7 +185,7 @@ def _ledger(learned: Learned, data: ImageDataset) -> Section:
 
 
 def _dense(learned: Learned, data: ImageDataset) -> Section:
-    """The first filter as a dense matrix, on a cut from the middle of the first image, large enough for 4 x 4 positions."""
+    """The first filter as a dense matrix, on a cut from the middle of the first image that holds it 4 x 4 times."""
     kh, kw = learned.layer.kernel_size
     layer = nn.Conv2d(learned.layer.in_channels, 1, (kh, kw), bias=False, dtype=np.float64)
     layer.weight.data[...] = learned.layer.weight.data[:1]
@@ -227,7 +229,7 @@ def _slices(learned: Learned, data: ImageDataset) -> Section:
     model, loss = _probe(learned, data)
     weight = lens.convolutions(model)[LAYER].weight
     rate = learned.learning_rate
-    found = [lens.loss_slice(loss, weight, index, rate, points=11) for index in np.ndindex(weight.shape)]
+    found = [lens.loss_slice(loss, weight, index, rate, points=9) for index in np.ndindex(weight.shape)]
     return {
         "weights": np.reshape([one.weights for one in found], (*weight.shape, -1)),
         "losses": np.reshape([one.losses for one in found], (*weight.shape, -1)),
@@ -255,7 +257,7 @@ def _activation(learned: Learned, data: ImageDataset) -> Section:
         "cases": _zero_cases(learned, data),
         "check": (
             f"The gradient before {_label(learned.activation)} is the gradient after it times its slope, at all "
-            f"{step.before.size:,} places; the filters have the same bits before and after the forward and backward run."
+            f"{step.before.size:,} places; the filters have the same bits before and after the run."
         ),
     }
 
@@ -328,8 +330,8 @@ def _specialisation(learned: Learned, data: ImageDataset) -> Section:
         "ablation": removed.losses - removed.loss,
         "distance": distance.relative,
         "check": (
-            f"With all filters the held-out loss is {removed.loss:.4f} and the accuracy {removed.accuracy:.1%}; without "
-            f"filter {worst}, the one that is missed most, {removed.losses[worst]:.4f} and "
+            f"With all filters the held-out loss is {removed.loss:.4f} and the accuracy {removed.accuracy:.1%}; "
+            f"without filter {worst}, the one that is missed most, {removed.losses[worst]:.4f} and "
             f"{removed.accuracies[worst]:.1%}. The best patches, convolved again one by one, give the responses that "
             "ranked them."
         ),
@@ -352,8 +354,8 @@ def _pooling(learned: Learned, data: ImageDataset) -> Section:
         "gradient_output": routes.gradient_output[0],
         "gradient_input": routes.gradient_input[0],
         "check": (
-            f"{windows:,} windows, {int((routes.ties > 1).sum()):,} of them with a tie. The gradients sent to the winners, "
-            "and 0 elsewhere, are the gradient in front of the pooling, bit for bit: "
+            f"{windows:,} windows, {int((routes.ties > 1).sum()):,} of them with a tie. The gradients sent to the "
+            "winners, and 0 elsewhere, are the gradient in front of the pooling, bit for bit: "
             f"{int(np.count_nonzero(routes.gradient_input)):,} of its {routes.gradient_input.size:,} numbers are not 0."
         ),
     }
@@ -373,7 +375,8 @@ def _chain(learned: Learned, data: ImageDataset) -> Section:
                 "shape": " \N{MULTIPLICATION SIGN} ".join(map(str, link.shape)) or "a number",
                 "norm": link.norm,
                 "sample": np.asarray(link.sample, float)[:3].tolist(),
-                "exact": "exact" if link.exact else f"a sum of {link.paths} paths" if link.paths > 1 else "",
+                "exact": "exact" if link.exact else "",
+                "terms": link.terms,
             }
             for link in links
         ],
@@ -389,15 +392,13 @@ def _chain(learned: Learned, data: ImageDataset) -> Section:
     }
 
 
-def _ulps(name: str, part: Any) -> Section:
-    distance = np.abs(part.kernel.astype(np.float64) - part.composite)
+def _ulps(name: str, part: lens.Comparison) -> Section:
     return {
         "name": name,
         "count": part.ulps.size,
         "same": float(np.mean(part.ulps == 0)),
-        "near": float(np.mean(part.ulps <= 4)),
         "median": float(np.median(part.ulps)),
-        "relative": float(distance.max() / np.abs(part.composite).max()),
+        "of_terms": float(part.ulps_of_terms.max()),
     }
 
 
