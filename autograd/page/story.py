@@ -20,6 +20,7 @@ from ..data import ImageDataset, batches
 from ..functional import cross_entropy
 from ..learn import ACTIVATIONS, Learned
 from ..lens.checks import require_close, rounding
+from ..lens.observe import Loss
 from ..optim import SGD
 
 Array = NDArray[Any]
@@ -455,20 +456,20 @@ def _controls(learned: Learned, data: ImageDataset, steps: int) -> Section:
         "frozen": frozen.frozen,
         "learned": frozen.learned,
         "check": (
-            f"In {steps} steps the twins went {twins.moved:.3f} together, and their largest distance was "
+            f"In {steps} steps the twins' weights moved by up to {twins.moved.max():.3f}, and their largest distance was "
             f"{twins.distance.max():g}. The frozen filters end with the bits they began with; accuracy "
             f"{frozen.frozen_accuracy:.1%} with them, {frozen.learned_accuracy:.1%} with filters that learn."
         ),
     }
 
 
-def _batch(learned: Learned, data: ImageDataset, count: int) -> tuple[Array, lens.Loss]:
+def _batch(learned: Learned, data: ImageDataset, count: int) -> tuple[Array, Loss]:
     """The first training images, and the loss of the network on them."""
     images, labels = learned.images[:count], data.train_labels[:count]
     return images, lambda: cross_entropy(learned.model(images), labels)
 
 
-def _probe(learned: Learned, data: ImageDataset) -> tuple[nn.Sequential, lens.Loss]:
+def _probe(learned: Learned, data: ImageDataset) -> tuple[nn.Sequential, Loss]:
     """A copy of the network in float64, and its loss on a few images: for what runs it thousands of times."""
     model = copy.deepcopy(learned.model).double()
     count = max(1, PROBE_PIXELS // (learned.images.shape[2] * learned.images.shape[3]))
