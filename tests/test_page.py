@@ -248,7 +248,7 @@ class TestBrowser:
             Select(browser.find_element("id", f"choose-{key}")).select_by_value(str(value))
         said = text(browser, "ledger-sum").replace("\N{MINUS SIGN}", "-")
         assert said.startswith("Filter 5, row 2, column 6: sum of ")
-        found = re.search(r"terms = ([-+.\d]+), \.grad = ([-+.\d]+), ", said)
+        found = re.search(r"terms = ([-+.\de]+), \.grad = ([-+.\de]+), ", said)
         assert found is not None
         total, gradient = map(float, found.groups())
         index = (5, 0, 2, 6)

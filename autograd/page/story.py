@@ -377,7 +377,7 @@ def _chain(learned: Learned, data: ImageDataset) -> Section:
                 "norm": link.norm,
                 "sample": np.asarray(link.sample, float)[:3].tolist(),
                 "exact": "exact" if link.exact else "",
-                "terms": link.terms,
+                "paths": link.paths,
             }
             for link in links
         ],
@@ -456,8 +456,8 @@ def _controls(learned: Learned, data: ImageDataset, steps: int) -> Section:
         "frozen": frozen.frozen,
         "learned": frozen.learned,
         "check": (
-            f"In {steps} steps the twins' weights moved by up to {twins.moved.max():.3f}, and their largest distance was "
-            f"{twins.distance.max():g}. The frozen filters end with the bits they began with; accuracy "
+            f"In {steps} steps the twins' weights moved by up to {twins.moved.max():.3f}, and their largest distance "
+            f"was {twins.distance.max():g}. The frozen filters end with the bits they began with; accuracy "
             f"{frozen.frozen_accuracy:.1%} with them, {frozen.learned_accuracy:.1%} with filters that learn."
         ),
     }

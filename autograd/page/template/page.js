@@ -46,12 +46,17 @@ function choose(change) {
 const weight = () => [state.filter, state.channel, state.row, state.column];
 const $ = (id) => document.getElementById(id);
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-const signed = (value, digits = 4) => (value < 0 ? "\u2212" : "+") + Math.abs(value).toPrecision(digits);
-const number = (value, digits = 4) =>
-  Number.isInteger(value) ? value.toLocaleString("en") : String(Number(value).toPrecision(digits)).replace("-", "\u2212");
 const percent = (share) => (100 * share).toFixed(1) + "%";
 const span = (n) => [...Array(n).keys()];
 
+// Numbers for reading: with thousands' commas, so many digits, a real minus sign.
+function number(value, digits = 4) {
+  if (Number.isInteger(value)) return value.toLocaleString("en").replace("-", "\u2212");
+  const small = Math.abs(value) < 1e-3;
+  return (small ? value.toExponential(digits - 1) : value.toPrecision(digits)).replaceAll("-", "\u2212");
+}
+
+const signed = (value, digits) => (value > 0 ? "+" : "") + number(value, digits);
 function element(tag, properties = {}, ...children) {
   const made = Object.assign(document.createElement(tag), properties);
   made.append(...children);

@@ -428,9 +428,9 @@ function pooling() {
 function chain() {
   const { links } = told.chain;
   $("chain-table").append(table(
-    ["operation", "rule for the next", "shape", "length of the gradient", "first values", "terms", "rule"],
+    ["operation", "rule for the next", "shape", "length of the gradient", "first values", "uses", "rule"],
     links.map((link) => [link.operation, element("code", { textContent: link.rule || "\u2014" }), link.shape, number(link.norm),
-      link.sample.map((value) => signed(value, 3)).join(" "), String(link.terms), link.exact])));
+      link.sample.map((value) => signed(value, 3)).join(" "), String(link.paths || ""), link.exact])));
 }
 
 let told; // the sections' numbers and arrays
