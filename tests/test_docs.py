@@ -12,12 +12,14 @@ from autograd import Primitive
 ROOT = Path(__file__).parent.parent
 
 
-@pytest.mark.parametrize("document", ["README.md", "docs/design.md", "docs/lens.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/design.md", "docs/lens.md", "docs/learning.md"])
 def test_examples(
     document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(encoding="utf-8"), re.M | re.S)
-    blocks = [block for block in blocks if re.search(r"import |lens\.", block)]  # others quote the source
+    text = (ROOT / document).read_text(encoding="utf-8")
+    cells = re.findall(r"^```{code-cell} ipython3\n(.*?)^```", text, re.M | re.S)
+    examples = re.findall(r"^```python\n(.*?)^```", text, re.M | re.S)
+    blocks = cells + [block for block in examples if re.search(r"import |lens\.", block)]  # others quote the source
     assert len(blocks) >= 2
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Primitive, "registry", dict(Primitive.registry))

@@ -456,7 +456,7 @@ def _controls(learned: Learned, data: ImageDataset, steps: int) -> Section:
         "frozen": frozen.frozen,
         "learned": frozen.learned,
         "check": (
-            f"In {steps} steps the twins' weights moved by up to {twins.moved.max():.3f}, and their largest distance "
+            f"In {steps} steps the twins' weights moved by up to {twins.moved:.3f}, and their largest distance "
             f"was {twins.distance.max():g}. The frozen filters end with the bits they began with; accuracy "
             f"{frozen.frozen_accuracy:.1%} with them, {frozen.learned_accuracy:.1%} with filters that learn."
         ),
