@@ -187,7 +187,7 @@ def _info(options: argparse.Namespace) -> int:
         "instruction set": f"{kernels.isa()} (of {', '.join(kernels.supported_isas())}; AUTOGRAD_ISA caps it)",
         "threads": f"{kernels.get_num_threads()} of {os.cpu_count()} processors (AUTOGRAD_NUM_THREADS sets it)",
     }
-    for package in ("matplotlib", "rich", "pooch"):
+    for package in ("plotly", "rich", "pooch"):
         lines[package] = _version(package)
     lines |= {f"data: {place}": status for place, status in find_fashion_mnist()}
     width = max(map(len, lines))

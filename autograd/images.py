@@ -92,7 +92,7 @@ def _read_all(files: list[Path], image_size: int | None) -> NDArray[np.uint8]:
     """All images, (N, 1 or 3, H, W)."""
     from PIL import Image, ImageOps
 
-    arrays = []
+    arrays: list[NDArray[np.uint8]] = []
     for file in files:
         try:
             with Image.open(file) as image:

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from . import nn
 from .data import CLASS_NAMES, ImageDataset, batches, normalise
 from .functional import cross_entropy
-from .lens import Film, convolutions
-from .modes import no_grad
+from .lens import Film, convolutions, evaluate
 from .optim import SGD, CosineAnnealingLR
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
@@ -151,18 +150,7 @@ def train(
         left -= len(loader)
         schedule.step()
         seconds = time.perf_counter() - start
-        learned.epochs.append(Epoch(total / seen, accuracy(model, test_images, data.test_labels), seconds))
+        learned.epochs.append(Epoch(total / seen, evaluate(model, test_images, data.test_labels)[1], seconds))
         on_epoch(epoch, learned.epochs[-1])
     learned.recording = stepping / sum(epoch.seconds for epoch in learned.epochs)
     return learned
-
-
-@no_grad()
-def accuracy(model: nn.Module, images: Images, labels: NDArray[np.int64], batch_size: int = 500) -> float:
-    """The share of the images (normalised, (N, C, H, W)) to which the model gives the right label."""
-    model.eval()
-    right = 0
-    for x, y in batches(images, labels, batch_size=batch_size, shuffle=False):
-        right += int(np.sum(np.argmax(model(x).data, axis=1) == y))
-    model.train()
-    return right / len(images)

@@ -25,7 +25,16 @@ PACKAGE = Path(autograd.__file__).parent
 # From the bottom to the top: a module imports only from lower layers and, without cycles, from its own. A package
 # (numpy, nn, ...) counts as one module here.
 LAYERS = (
-    {"modes", "saved", "arguments", "geometry", "memory", "data", "fashion_mnist"},  # know nothing of the rest
+    {
+        "modes",
+        "saved",
+        "arguments",
+        "geometry",
+        "memory",
+        "data",
+        "images",
+        "fashion_mnist",
+    },  # know nothing of the rest
     {"kernels"},  # arrays in, arrays out
     {"graph", "tensor", "primitive"},  # the engine: knows no operation
     {"numpy"},
@@ -34,6 +43,7 @@ LAYERS = (
     {"nn", "optim"},
     {"lens"},
     {"learn", "bench"},
+    {"page"},
     {"__main__"},
 )
 ENGINE = {"modes", "saved", "graph", "tensor", "primitive"}

@@ -164,7 +164,8 @@ def _momentum(learned: Learned, data: ImageDataset, steps: int = 60) -> Section:
 
 def _lengths(parts: Array) -> Array:
     """The Euclidean length of every filter's part: (F, O, C, kh, kw) -> (F, O)."""
-    return np.sqrt(np.square(parts).sum(axis=(2, 3, 4)))
+    lengths: Array = np.sqrt(np.square(parts).sum(axis=(2, 3, 4)))
+    return lengths
 
 
 def _ledger(learned: Learned, data: ImageDataset) -> Section:
@@ -176,7 +177,10 @@ def _ledger(learned: Learned, data: ImageDataset) -> Section:
         ledger = lens.tap_ledger(loss, layer, (filter, 0, *(size // 2 for size in layer.kernel_size)), top=0)
         require_close("ledger", "the ledger's gradient", ledger.gradient, step.filter_gradient[ledger.weight], 0)
     # The sum of the absolute values of the terms, which is what rounding is relative to.
-    magnitude = conv2d_weight(np.abs(images), layer.weight.shape, np.abs(step.gradient_before), padding=layer.padding)
+    filters, channels, kh, kw = layer.weight.shape
+    magnitude = conv2d_weight(
+        np.abs(images), (filters, channels, kh, kw), np.abs(step.gradient_before), padding=layer.padding
+    )
     return {
         "pixels": images,
         "upstream": step.gradient_before,
@@ -437,7 +441,12 @@ def _lockstep(learned: Learned, data: ImageDataset, steps: int) -> Section:
 
 
 def _controls(learned: Learned, data: ImageDataset, steps: int) -> Section:
-    training = {"steps": steps, "batch_size": learned.batch_size, "lr": learned.learning_rate, "seed": learned.seed}
+    training: dict[str, Any] = {
+        "steps": steps,
+        "batch_size": learned.batch_size,
+        "lr": learned.learning_rate,
+        "seed": learned.seed,
+    }
     start = learned.fresh()
     twins = lens.symmetry(start, LAYER, NEXT, learned.images, data.train_labels, **training)
     frozen = lens.frozen_filters(
