@@ -197,7 +197,8 @@ def browser(path: Path) -> Iterator[Any]:
         options.add_argument(argument)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver))
-    chrome.set_page_load_timeout(60)
+    chrome.set_page_load_timeout(120)
+    chrome.set_script_timeout(120)
     try:
         chrome.get(path.as_uri())
         wait(chrome, "return document.body.dataset.ready === 'true'")
