@@ -7,9 +7,10 @@
  * tile and a column for each result channel sums over the source channels; and the products are transformed to outputs.
  * The input gradient is the convolution with the filters flipped and their channels exchanged.
  *
- * Stages 0 and 1 transform inputs and filters that are few enough to be kept whole. In stage 2 an item is a block of
- * tiles times a range of panels: it transforms what is not kept, and the products of a block and a panel stay in the
- * second-level cache. Tiles that hang over the edge of the result are computed whole; what hangs over is dropped.
+ * Transformed inputs are kept (stage 0) if they are few: they serve all ranges of panels. Transformed filters are kept
+ * (stage 1) if there are several blocks of tiles, which share them. In stage 2 an item is a block of tiles times a
+ * range of panels: it transforms what is not kept, and the products of a block and a panel stay in the second-level
+ * cache. Tiles that hang over the edge of the result are computed whole; what hangs over is dropped.
  *
  * An output is a sum of products in which every source value and every tap that direct convolution uses for it takes
  * part (the two are equal as polynomials), and no sum or product makes a finite number of an infinity or NaN. So where
@@ -21,10 +22,10 @@
 
 enum {
     ITEMS = 16,                /* wanted for balance between threads */
-    PRODUCT_BYTES = 256 << 10, /* of a block of tiles times a panel: part of a second-level cache */
+    PRODUCT_BYTES = 512 << 10, /* of a block of tiles times a panel: half of a second-level cache */
     INPUT_BYTES = 512 << 10,   /* of a block's transformed inputs, where they are not kept */
     FILTER_BYTES = 256 << 10,  /* of a chunk's transformed filters, where they are not kept */
-    KEPT_BYTES = 8 << 20,      /* of all transformed inputs, or all transformed filters, that are kept */
+    KEPT_BYTES = 8 << 20,      /* of all transformed inputs, where they are kept */
     FILTER_CHANNELS = 64,      /* transformed by an item of stage 1 */
 };
 
@@ -37,8 +38,8 @@ struct layout {
     int64_t tiles, block, blocks; /* tiles in all and in a block, blocks */
     int64_t splits, units;        /* ranges of panels, panels in a range */
     int64_t chunk;                /* channels whose transformed filters are there at a time */
-    /* In elements: from tile to tile of inputs; from value to value of inputs, filters and products. */
-    int64_t input_tile, input_value, filter_value, product_value;
+    /* In elements: from tile to tile and from value to value of inputs and products, from value to value of filters. */
+    int64_t input_tile, input_value, product_tile, product_value, filter_value;
     int64_t inputs, filters; /* bytes of a block's inputs, of a panel's chunk of filters */
     /* In bytes: where the parts of the workspace begin, first what is kept; then those of a thread's scratch. */
     int64_t kept_inputs, kept_filters, scratches;
@@ -46,7 +47,7 @@ struct layout {
     int64_t products, scratch_inputs, scratch_filters, scratch;
 };
 
-/* Rows at a distance of an odd number of cache lines spread over all sets of a cache. In elements. */
+/* Rows at a distance of an odd number of cache lines spread over all sets of a cache; in elements. */
 static int64_t odd_lines(int64_t elements, int64_t size) { return (ceil_div(elements * size, 64) | 1) * 64 / size; }
 
 /* Lays a part of the given bytes after the others, which end at *end. */
@@ -85,11 +86,14 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     l.tiles = walk_pixels(&l.sources);
     int64_t units = l.panels.groups * l.panels.count;
 
-    l.input_tile = odd_lines(l.source_channels, size);
-    l.keep_inputs = l.tiles * l.values * l.input_tile * size <= KEPT_BYTES;
-    int64_t block = PRODUCT_BYTES / (l.values * l.panels.width * size);
+    l.input_value = cache_lines(l.source_channels * size) / size;
+    l.input_tile = odd_lines(l.values * l.input_value, size);
+    l.product_value = l.panels.width;
+    l.product_tile = odd_lines(l.values * l.product_value, size);
+    l.keep_inputs = l.tiles * l.input_tile * size <= KEPT_BYTES;
+    int64_t block = PRODUCT_BYTES / (l.product_tile * size);
     if (!l.keep_inputs)
-        block = min64(block, INPUT_BYTES / (l.values * l.input_tile * size));
+        block = min64(block, INPUT_BYTES / (l.input_tile * size));
     block = max64(block / kernels->rows, 2) * kernels->rows;
     l.blocks = ceil_div(l.tiles, block);
     l.block = l.blocks ? round_up(ceil_div(l.tiles, l.blocks), kernels->rows) : 0;
@@ -97,15 +101,13 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     l.units = max64(ceil_div(units, ceil_div(ITEMS, max64(l.blocks, 1))), 1);
     l.splits = ceil_div(units, l.units);
 
-    l.keep_filters = l.blocks > 1 && units * l.values * l.depth * l.panels.width * size <= KEPT_BYTES;
+    l.keep_filters = l.blocks > 1;
     int64_t chunk = l.keep_filters ? l.depth : FILTER_BYTES / (l.values * l.panels.width * size);
     int64_t chunks = max64(ceil_div(l.depth, max64(chunk, 1)), 1);
     l.chunk = max64(ceil_div(l.depth, chunks), 1);
 
-    l.input_value = odd_lines(l.block * l.input_tile, size);
     l.filter_value = odd_lines(l.chunk * l.panels.width, size);
-    l.product_value = odd_lines(l.block * l.panels.width, size);
-    l.inputs = l.values * l.input_value * size;
+    l.inputs = cache_lines(l.block * l.input_tile * size);
     l.filters = l.values * l.filter_value * size;
 
     l.kept_inputs = append(&l.scratches, l.keep_inputs ? l.blocks * l.inputs : 0);
@@ -117,7 +119,7 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     l.input_table = append(&l.scratch, l.block * (int64_t)sizeof(void *));
     l.product_table = append(&l.scratch, l.block * (int64_t)sizeof(void *));
     l.result_table = append(&l.scratch, side * side * l.block * (int64_t)sizeof(void *));
-    l.products = append(&l.scratch, l.values * l.product_value * size);
+    l.products = append(&l.scratch, l.block * l.product_tile * size);
     l.scratch_inputs = append(&l.scratch, l.keep_inputs ? 0 : l.inputs);
     l.scratch_filters = append(&l.scratch, l.keep_filters ? 0 : l.filters);
     return l;
@@ -257,7 +259,7 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread,
                  scratch + l.dropped, results, l.block);
     for (int64_t tile = 0; tile < tiles; tile++) {
         ((void **)(scratch + l.input_table))[tile] = inputs + tile * l.input_tile * size;
-        ((void **)(scratch + l.product_table))[tile] = scratch + l.products + tile * l.panels.width * size;
+        ((void **)(scratch + l.product_table))[tile] = scratch + l.products + tile * l.product_tile * size;
     }
     memset(scratch + l.zeros, 0, (size_t)(l.panels.width * size));
     memset(scratch + l.initial, 0, (size_t)(l.panels.width * size));
@@ -272,7 +274,7 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread,
             .products = scratch + l.products,
             .initial = scratch + l.initial,
             .value_step = l.product_value,
-            .tile_step = l.panels.width,
+            .tile_step = l.product_tile,
             .results = (void **)results,
         };
         if (job->bias)
