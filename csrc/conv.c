@@ -7,27 +7,27 @@ static bool always(const struct conv2d_plan *plan) {
     return true;
 }
 
-/* The transforms of Winograd's algorithm take time for every channel, what it saves goes with their product. */
-static bool many_channels(const struct conv2d_plan *plan) {
+/* What a 3x3 convolution costs in tiles of m x m results (or gradients), direct if m is 1: products, and the transforms
+ * of the filters or of their gradient's sums, which are like the products of some more tiles. */
+static double tiles_cost(const struct conv2d_plan *plan, int64_t m) {
     const struct conv2d_geometry *g = &plan->geometry;
-    return min64(g->in_channels, g->out_channels) / g->groups >= 32;
+    const int64_t *size = plan->map == CONV2D_INPUT ? g->input : g->output;
+    int64_t tiles = g->batch * ceil_div(size[0], m) * ceil_div(size[1], m);
+    return (double)((m + 2) * (m + 2)) * (double)(tiles + (plan->map == CONV2D_WEIGHT ? 10 : 5));
 }
 
-/* What the weight gradient of a 3x3 convolution costs with tiles of m x m gradients, direct if m is 1: products, and
- * sums that go through memory, which is like some more products. */
-static double weight_cost(const struct conv2d_plan *plan, int64_t m) {
-    const struct conv2d_geometry *g = &plan->geometry;
-    int64_t tiles = g->batch * ceil_div(g->output[0], m) * ceil_div(g->output[1], m);
-    return (double)((m + 2) * (m + 2)) * (double)(tiles + 10);
+/* Transforms take time for every channel; what they save goes with the product of the channels. */
+static int64_t fewest_channels(const struct conv2d_plan *plan) {
+    return min64(plan->geometry.in_channels, plan->geometry.out_channels) / plan->geometry.groups;
 }
 
-static bool winograd_2x2_weight_pays(const struct conv2d_plan *plan) {
-    const struct conv2d_geometry *g = &plan->geometry;
-    return g->in_channels >= 16 && g->out_channels >= 16 && weight_cost(plan, 2) < weight_cost(plan, 1);
+static bool winograd_2x2_pays(const struct conv2d_plan *plan) {
+    return fewest_channels(plan) >= (plan->map == CONV2D_WEIGHT ? 16 : 32) && tiles_cost(plan, 2) < tiles_cost(plan, 1);
 }
 
-static bool winograd_4x4_weight_pays(const struct conv2d_plan *plan) {
-    return winograd_2x2_weight_pays(plan) && weight_cost(plan, 4) < weight_cost(plan, 2);
+static bool winograd_4x4_pays(const struct conv2d_plan *plan) {
+    bool few_products = tiles_cost(plan, 4) < tiles_cost(plan, 2) && tiles_cost(plan, 4) < tiles_cost(plan, 1);
+    return plan->element_size == 4 && fewest_channels(plan) >= 16 && few_products;
 }
 
 /* The choice: the first row that is accurate enough, whose algorithm serves the problem, and that pays there. */
@@ -39,10 +39,12 @@ static const struct {
 } choices[] = {
     {&depthwise, HIGHEST, always, "every input channel is a group of its own"},
     {&depthwise_weight, HIGHEST, always, "every input channel is a group of its own"},
-    {&winograd_4x4, HIGH, many_channels, "3x3, stride 1, many channels: a quarter of the products"},
-    {&winograd_2x2, HIGHEST, many_channels, "3x3, stride 1, many channels: four ninths of the products"},
-    {&winograd_4x4_weight, HIGH, winograd_4x4_weight_pays, "3x3 at stride 1 with channels enough, and 4x4 tiles fit"},
-    {&winograd_2x2_weight, HIGHEST, winograd_2x2_weight_pays, "3x3 at stride 1 with channels enough"},
+    {&winograd_4x4, HIGH, winograd_4x4_pays,
+     "3x3 at stride 1, channels and 4x4 tiles enough: a quarter of the products"},
+    {&winograd_4x4_weight, HIGH, winograd_4x4_pays,
+     "3x3 at stride 1, channels and 4x4 tiles enough: a quarter of the products"},
+    {&winograd_2x2, HIGHEST, winograd_2x2_pays, "3x3 at stride 1, channels enough: four ninths of the products"},
+    {&winograd_2x2_weight, HIGHEST, winograd_2x2_pays, "3x3 at stride 1, channels enough: four ninths of the products"},
     {&direct, HIGHEST, always, "serves every problem"},
     {&direct_weight, HIGHEST, always, "serves every problem"},
 };
