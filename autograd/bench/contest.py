@@ -92,16 +92,14 @@ class Contest:
 
         Raises PeerError if our own side fails.
         """
-        ours = Contender(OURS, OURS, self._ours)
-        self._ours.prepare(OURS, *arguments, None)
+        ours = Contender(OURS, OURS, self._ours, (*arguments, None))
         error = relative_error(_result(ours), exact)
         if not error <= bound:
             return Verified(None, error, {}, (f"WRONG: the error is {error:.0e}, more than {bound:.0e}",))
         contenders, found, notes = [ours], {}, []
         for kind, label, side, setting in variants(self._peers, bfloat16=False):
-            one = Contender(kind.name, f"{kind.name} {label}", side)
+            one = Contender(kind.name, f"{kind.name} {label}", side, (*arguments, setting))
             try:
-                side.prepare(one.name, *arguments, setting)
                 found[one.name] = label, relative_error(_result(one), exact)
             except PeerError as problem:
                 notes.append(f"{one.name} failed: {problem}")
@@ -111,8 +109,6 @@ class Contest:
             else:
                 notes.append(f"{one.name} is WRONG: its error is {peer_error:.0e}")
         interleave(contenders, self._settings.effort, self._threads, self._drift.measure)
-        for one in contenders:
-            one.side.forget(one.name)
         confidence = self._settings.effort.confidence
         peers = {}
         for group in dict.fromkeys(one.group for one in contenders[1:]):
@@ -124,10 +120,7 @@ class Contest:
 
 def _result(contender: Contender) -> NDArray[Any]:
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "result.npy")
-        contender.side.save(contender.name, str(path))
-        result: NDArray[Any] = np.load(path)
-    return result
+        return contender.result(Path(folder))
 
 
 @contextmanager

@@ -27,6 +27,7 @@ from .suites import Case
 from .timing import Contender, Drift, Effort, fastest, interleave, median_ratio, noise, peer_result, timing
 
 PRECISIONS = ("highest", "high", "medium")
+_DENORMALS = ", denormals"  # what the name of a choice ends with where its operands are made of them
 _PEER_BOUND = 1e-4  # of the error of a peer, whose class of accuracy is its own affair
 
 
@@ -128,7 +129,7 @@ def _require_memory(cases: Sequence[Case], settings: Settings) -> None:
     available = available_memory()
     for case in cases:
         for dtype in settings.dtypes:
-            # Two operands and a result in each variant of each side, and here in float64.
+            # On one side at a time, as files, in a second layout, and in what allocators keep; and in float64 here.
             needed = 8 * case.problem.bytes(np.dtype(dtype).itemsize) + 3 * case.problem.bytes(8)
             if needed > available:
                 raise ValueError(
@@ -153,21 +154,16 @@ class _Measurement:
     drift: Drift
     notes: list[str] = field(default_factory=list)  # of the whole run
     _row_notes: list[str] = field(default_factory=list)
-    _prepared: list[tuple[Peer, str]] = field(default_factory=list)
 
     def rows(self) -> list[Row]:
-        """Verifies and times; frees everything that was prepared for it."""
+        """Verifies and times all of our choices, beside the peers."""
         choices = self._choices()
         if not choices:
             return []
-        # In memory, where the system has such a place: these are written and read once by each side.
+        # In memory, where the system has such a place: each side reads them again and again.
         shared = Path("/dev/shm")
         with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder:
-            try:
-                return self._verify_and_time(choices, Path(folder))
-            finally:
-                for side, name in self._prepared:
-                    side.forget(name)
+            return self._verify_and_time(choices, Path(folder))
 
     def _choices(self) -> list[_Choice]:
         """Our workloads: for every class the automatic choice, or the algorithm asked for, or all that are accurate
@@ -204,21 +200,24 @@ class _Measurement:
     def _verify_and_time(self, choices: Sequence[_Choice], folder: Path) -> list[Row]:
         exact, operands = self._operands(sign_operands, folder)
         for choice in choices:
-            if wrong_products(self._result(self.ours, choice.name, operands, _variant(choice), folder), exact):
+            if wrong_products(self._ours(choice, operands).result(folder), exact):
                 choice.fault = "WRONG: a product is missing, or counted twice or at a wrong place"
         exact, operands = self._operands(normal_operands, folder)
         for choice in choices:
-            result = self._result(self.ours, choice.name, operands, _variant(choice), folder)
-            choice.error = relative_error(result, exact)
+            choice.error = relative_error(self._ours(choice, operands).result(folder), exact)
             if not choice.fault and not choice.error <= choice.bound:
                 choice.fault = f"WRONG: the error exceeds {choice.bound:.0e}"
         right = [choice for choice in choices if not choice.fault]
-        contenders, errors = self._contenders(right, operands, exact, folder)
+        contenders = [self._ours(choice, operands) for choice in right]
+        if self.settings.denormals:
+            contenders += [self._ours(choice, operands, denormals=True) for choice in right]
+        theirs = self._theirs(operands, exact, folder) if right else {}
         del exact
-        if right:
+        contenders += [contender for contender, _, _ in theirs.values()]
+        if contenders:
             interleave(contenders, self.settings.effort, self.threads, self.drift.measure)
         slowdown = self.drift.slowdown()
-        return [self._row(choice, contenders, errors, slowdown) for choice in choices]
+        return [self._row(choice, contenders, theirs, slowdown) for choice in choices]
 
     def _operands(
         self, make: Callable[..., list[NDArray[Any]]], folder: Path
@@ -231,50 +230,41 @@ class _Measurement:
             np.save(path, operand)
         return reference(self.map_name, first, second, geometry), paths
 
-    def _prepare(self, side: Peer, name: str, operands: tuple[str, str], variant: Any) -> None:
-        self._prepared.append((side, name))
-        side.prepare(name, self.map_name, asdict(self.case.problem.geometry), operands, variant)
+    def _contender(self, group: str, name: str, side: Peer, operands: tuple[str, str], variant: Any) -> Contender:
+        return Contender(group, name, side, (self.map_name, asdict(self.case.problem.geometry), operands, variant))
 
-    def _result(self, side: Peer, name: str, operands: tuple[str, str], variant: Any, folder: Path) -> NDArray[Any]:
-        path = folder / "result.npy"
-        self._prepare(side, name, operands, variant)
-        side.save(name, str(path))
-        result: NDArray[Any] = np.load(path)
-        return result
+    def _ours(self, choice: _Choice, operands: tuple[str, str], denormals: bool = False) -> Contender:
+        name = choice.name + (_DENORMALS if denormals else "")
+        algorithm = "" if choice.automatic else choice.algorithm
+        variant = {"precision": choice.precision, "algorithm": algorithm, "denormals": denormals}
+        return self._contender(name, name, self.ours, operands, variant)
 
-    def _contenders(
-        self, choices: Sequence[_Choice], operands: tuple[str, str], exact: NDArray[Any], folder: Path
-    ) -> tuple[list[Contender], dict[tuple[str, str], tuple[str, float]]]:
-        """All that is to be timed, and of each peer's variant (group, name) the version and the error."""
-        contenders, errors = [], {}
-        for choice in choices:
-            contenders.append(Contender(choice.name, choice.name, self.ours))
-            if self.settings.denormals:
-                name = f"{choice.name} denormals"
-                self._prepare(self.ours, name, operands, _variant(choice) | {"denormals": True})
-                contenders.append(Contender(name, name, self.ours))
+    def _theirs(
+        self, operands: tuple[str, str], exact: NDArray[Any], folder: Path
+    ) -> dict[str, tuple[Contender, str, float]]:
+        """The variants of the peers that compute the right thing, by name, with their label and error."""
+        found = {}
         bfloat16 = "medium" in self.settings.precisions and self.dtype == "float32"
         for kind, label, side, setting in variants(self.peers, bfloat16):
-            if not choices or not kind.serves(self.case.problem, self.map_name):
+            if not kind.serves(self.case.problem, self.map_name):
                 continue
-            name = f"{kind.name} {label}"
+            contender = self._contender(kind.name, f"{kind.name} {label}", side, operands, setting)
             try:
-                error = relative_error(self._result(side, name, operands, setting, folder), exact)
+                error = relative_error(contender.result(folder), exact)
             except PeerError as problem:
-                self._row_notes.append(f"{name} failed: {problem}")
+                self._row_notes.append(f"{contender.name} failed: {problem}")
                 continue
             if error <= (error_bound(self.dtype, "medium") if kind is BFLOAT16 else _PEER_BOUND):
-                contenders.append(Contender(kind.name, name, side))
-                errors[kind.name, name] = label, error
+                found[contender.name] = contender, label, error
             else:
-                self._row_notes.append(f"{name} is WRONG: its error is {error:.0e}")
-        return contenders, errors
+                self._row_notes.append(f"{contender.name} is WRONG: its error is {error:.0e}")
+        return found
 
     def _row(
         self,
         choice: _Choice,
         contenders: Sequence[Contender],
-        errors: Mapping[tuple[str, str], tuple[str, float]],
+        theirs: Mapping[str, tuple[Contender, str, float]],
         slowdown: float,
     ) -> Row:
         problem, confidence = self.case.problem, self.settings.effort.confidence
@@ -287,10 +277,10 @@ class _Measurement:
             measured = timing(seconds, confidence)
             notes += noise(measured, slowdown)
             if self.settings.denormals:
-                denormals = median_ratio(by_name[f"{choice.name} denormals"].seconds, seconds, confidence)[0]
-            for group in dict.fromkeys(group for group, _ in errors):
+                denormals = median_ratio(by_name[choice.name + _DENORMALS].seconds, seconds, confidence)[0]
+            for group in dict.fromkeys(contender.group for contender, _, _ in theirs.values()):
                 best = fastest(contenders, group)
-                label, error = errors[group, best.name]
+                _, label, error = theirs[best.name]
                 peers[group] = peer_result(best, by_name[choice.name], label, error, confidence)
         return Row(
             suite=self.case.suite,
@@ -317,11 +307,6 @@ class _Measurement:
             peers=peers,
             notes=(*notes, *self._row_notes),
         )
-
-
-def _variant(choice: _Choice) -> dict[str, Any]:
-    algorithm = "" if choice.automatic else choice.algorithm
-    return {"precision": choice.precision, "algorithm": algorithm, "denormals": False}
 
 
 def _accurate(error_class: str, precision: str) -> bool:

@@ -1,4 +1,9 @@
-"""Timing in turns: every contender once in every round, in random order, until the medians are known well enough."""
+"""Timing in turns: every contender once in every round, in random order, until the medians are known well enough.
+
+Where in memory its operands lie makes a call up to 10% faster or slower, and stays so for as long as they lie there.
+Every turn therefore begins with new ones: the samples of one run then differ as much as those of different runs do, and
+the interval of their median holds for the next run, too.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +11,27 @@ import math
 import random
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .peer import Peer
 from .rows import PeerResult, Timing
 
-_NOISY = 0.05  # half of an interval's width, relative, from which on a row says so
+_NOISY = 0.1  # half of an interval's width, relative, from which on a row says so
 _SLOWER = 0.1  # by how much the machine must be slower than at its best for a row to say so
-_TURN = 5e-3  # seconds: what is shorter is repeated, and run once untimed before, to refill the caches
-_FEWEST_ROUNDS = 9  # gives the 95% interval of a median one value to spare on each side
-# Seconds between turns of two sides on several threads: when their work is done, GNU OpenMP's threads spin for 300,000
-# pauses, which take 6 to 14 ms.
+_TURN = 10e-3  # seconds: what is shorter is repeated
+_FEWEST_ROUNDS = 6  # the least and the greatest of so many samples are the bounds of the median's 95% interval
+# Seconds between turns on several threads: when their work is done, GNU OpenMP's threads spin for 300,000 pauses, which
+# take 6 to 14 ms. Preparing a workload is work, too.
 _SETTLE = 15e-3
-_HOPELESS = 1.15  # a variant that takes this much longer than its group's best after a few rounds is out
+_BEFORE_DROPPING = 2  # rounds after which a variant is out that takes this much longer than its group's best
+_HOPELESS = 1.25
 
 
 @dataclass(slots=True)
@@ -29,8 +41,26 @@ class Contender:
     group: str
     name: str  # what the side knows the workload by
     side: Peer
+    arguments: Sequence[Any]  # of the side's `workload`
     repeats: int = 1
     seconds: list[float] = field(default_factory=list)  # of one call, round by round
+
+    @contextmanager
+    def prepared(self) -> Iterator[None]:
+        """Within the `with` block the side has the workload, with its operands somewhere else in memory than before."""
+        self.side.prepare(self.name, *self.arguments)
+        try:
+            yield
+        finally:
+            self.side.forget(self.name)
+
+    def result(self, folder: Path) -> NDArray[Any]:
+        """What the workload computes; `folder` is for a file that is read at once. Raises PeerError."""
+        path = folder / "result.npy"
+        with self.prepared():
+            self.side.save(self.name, str(path))
+        result: NDArray[Any] = np.load(path)
+        return result
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,22 +133,20 @@ def peer_result(best: Contender, ours: Contender, variant: str, error: float, co
 def interleave(contenders: Sequence[Contender], effort: Effort, threads: int, each_round: Callable[[], None]) -> None:
     """Fills in the contenders' seconds; `each_round` is called after every round."""
     for contender in contenders:
-        contender.side.time(contender.name)
-        once = contender.side.time(contender.name)
+        with contender.prepared():
+            once = contender.side.time(contender.name, warm=True)
         contender.repeats = max(1, min(round(_TURN / max(once, 1e-9)), 10_000))
     order = random.Random(0)
     running = list(contenders)
     end = time.monotonic() + effort.seconds
-    previous = None
     for number in range(1, effort.rounds + 1):
         for contender in order.sample(running, len(running)):
-            if threads > 1 and contender.side is not previous:
-                time.sleep(_SETTLE)
-            previous = contender.side
-            short = contender.repeats > 1
-            contender.seconds.append(contender.side.time(contender.name, contender.repeats, short))
+            with contender.prepared():
+                if threads > 1:
+                    time.sleep(_SETTLE)
+                contender.seconds.append(contender.side.time(contender.name, contender.repeats, warm=True))
         each_round()
-        if number == _FEWEST_ROUNDS // 2:
+        if number == _BEFORE_DROPPING:
             running = [one for one in running if not _hopeless(one, running)]
         if number >= _FEWEST_ROUNDS and (time.monotonic() > end or all(_known(one.seconds, effort) for one in running)):
             return
