@@ -30,6 +30,28 @@ static bool winograd_4x4_pays(const struct conv2d_plan *plan) {
     return plan->element_size == 4 && fewest_channels(plan) >= 16 && few_products;
 }
 
+static int64_t source_channels(const struct conv2d_plan *plan) {
+    return plan->map == CONV2D_INPUT ? plan->geometry.out_channels : plan->geometry.in_channels;
+}
+
+static int64_t result_channels(const struct conv2d_plan *plan) {
+    return plan->map == CONV2D_INPUT ? plan->geometry.in_channels : plan->geometry.out_channels;
+}
+
+/* The sources of a line of the kernel fill a vector, and the channels of the result do not. */
+static bool few_results(const struct conv2d_plan *plan) {
+    const int64_t vector = 16;
+    return result_channels(plan) <= vector / 2 && source_channels(plan) * plan->geometry.kernel[1] >= vector;
+}
+
+/* Copying the sources channel by channel is worth it for few of them, or for narrow results. */
+static bool few_sources(const struct conv2d_plan *plan) {
+    return source_channels(plan) <= 8 || (result_channels(plan) <= 16 && source_channels(plan) <= 32);
+}
+
+/* Beyond, a line of the kernel reads enough to keep the registers busy without a copy. */
+static bool few_in_channels(const struct conv2d_plan *plan) { return plan->geometry.in_channels <= 32; }
+
 /* The choice: the first row that is accurate enough, whose algorithm serves the problem, and that pays there. */
 static const struct {
     const struct conv2d_algorithm *algorithm;
@@ -45,6 +67,9 @@ static const struct {
      "3x3 at stride 1, channels and 4x4 tiles enough: a quarter of the products"},
     {&winograd_2x2, HIGHEST, winograd_2x2_pays, "3x3 at stride 1, channels enough: four ninths of the products"},
     {&winograd_2x2_weight, HIGHEST, winograd_2x2_pays, "3x3 at stride 1, channels enough: four ninths of the products"},
+    {&dots, HIGHEST, few_results, "the result has few channels"},
+    {&lines, HIGHEST, few_sources, "the source has few channels"},
+    {&lines_weight, HIGHEST, few_in_channels, "the source has few channels"},
     {&direct, HIGHEST, always, "serves every problem"},
     {&direct_weight, HIGHEST, always, "serves every problem"},
 };

@@ -84,6 +84,42 @@ struct winograd_sums {
     void *taps;
 };
 
+/* Columns begin .. end - 1 of a line of pixels, spread over a plane for each channel and remainder of the column:
+ * planes[(channel * step + column % step) * plane + column / step] = source[column * channels + channel]. The rest of
+ * each plane is zeros. */
+struct line_planes {
+    int64_t channels, step, plane, begin, end;
+    const void *source;
+    void *planes;
+};
+
+/* Rows are pixels of one line of the result, `pitch` elements apart. In each step, pixel r reads source[offsets[step] +
+ * r] and `panel` [step][columns rounded up to whole vectors]; `initial` is one value a column. */
+struct line_gemm {
+    int64_t rows, columns, steps, pitch;
+    const int32_t *offsets;
+    const void *source, *panel, *initial;
+    void *result;
+};
+
+/* Rows are pixels as above; what pixel r reads are `runs` runs of `length` elements, from source[offsets[run] + r *
+ * step] on. `panel` is [run][length in vectors][column][lane]; up to DOTS columns. */
+enum { DOTS = 8 };
+struct line_dots {
+    int64_t rows, columns, runs, length, step, pitch;
+    const int32_t *offsets;
+    const void *source, *panel, *initial;
+    void *result;
+};
+
+/* result[row][column] += sum over pixels of source[row] * gradient[column], over `lines` lines of `pixels` pixels that
+ * lie *_line and *_step elements apart. A row of the result is whole vectors, and so much of the gradient is read. */
+struct line_outer {
+    int64_t rows, columns, lines, pixels, source_line, source_step, gradient_line, gradient_step;
+    const void *source, *gradient;
+    void *result;
+};
+
 /* The cells of one pooling window that lie inside the input: a grid of pixels, each with the position it has in the
  * window. Of each pixel the channels of one block take part. */
 struct window {
@@ -114,6 +150,10 @@ struct kernels {
     bool (*winograd_outputs[2])(const struct winograd_outputs *);
     void (*winograd_gradients[2])(const struct winograd_tiles *);
     bool (*winograd_taps[2])(const struct winograd_sums *);
+    void (*line_planes)(const struct line_planes *);
+    void (*line_gemm)(const struct line_gemm *);
+    void (*line_dots)(const struct line_dots *);
+    void (*line_outer)(const struct line_outer *);
     /* Pooling: y and offsets are of one window. gather and scatter return false if an offset names no cell. */
     void (*max)(const struct window *, void *y, int32_t *offsets);
     bool (*gather)(const struct window *, const int32_t *offsets, void *y);
@@ -166,7 +206,7 @@ struct conv2d_algorithm {
 };
 
 extern const struct conv2d_algorithm direct, direct_weight, depthwise, depthwise_weight, winograd_2x2, winograd_4x4;
-extern const struct conv2d_algorithm winograd_2x2_weight, winograd_4x4_weight;
+extern const struct conv2d_algorithm winograd_2x2_weight, winograd_4x4_weight, lines, lines_weight, dots;
 
 /* to[i] += from[i]: how partial results are summed, chunk after chunk. */
 void add_arrays(int32_t element_size, int64_t count, const void *from, void *to);

@@ -1,4 +1,5 @@
 /* AVX2 with FMA: twelve accumulators, two vectors of weights and one broadcast fill the sixteen registers. */
+#include <string.h>
 #include "internal.h"
 
 #if defined(__x86_64__)

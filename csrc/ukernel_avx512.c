@@ -1,4 +1,5 @@
 /* AVX-512: twenty-eight accumulators, two vectors of weights and the broadcasts fill the thirty-two registers. */
+#include <string.h>
 #include "internal.h"
 
 #if defined(__x86_64__)

@@ -1,4 +1,5 @@
 /* Any processor: 128-bit vectors, which GCC maps to what the target has (SSE2 on x86-64). */
+#include <string.h>
 #include "internal.h"
 
 #define VECTOR_BYTES 16

@@ -1,4 +1,5 @@
 /* NEON on aarch64: twenty-four accumulators of thirty-two registers. */
+#include <string.h>
 #include "internal.h"
 
 #if defined(__aarch64__)

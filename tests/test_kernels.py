@@ -33,6 +33,8 @@ LARGE_CONV_CASES = [
     ConvCase("deep", (2, 300, 14, 13), (70, 300, 3, 3), padding=1),
     ConvCase("3x3-cropped", (2, 24, 62, 63), (70, 24, 3, 3), padding=((2, -1), (0, 1))),
     ConvCase("few-channels", (2, 3, 60, 61), (33, 3, 7, 7), stride=2, padding=3),
+    ConvCase("one-channel", (3, 1, 30, 29), (6, 1, 5, 5), padding=2),
+    ConvCase("few-results", (2, 40, 33, 61), (3, 40, 7, 5), stride=2, padding=((-1, 3), (2, 0))),
     ConvCase("groups", (2, 36, 28, 27), (48, 9, 3, 3), padding=1, groups=4),
     ConvCase("depthwise", (2, 70, 40, 41), (70, 1, 3, 3), padding=1, groups=70),
     ConvCase("depthwise-multiplier", (2, 40, 40, 41), (80, 1, 3, 3), stride=2, padding=1, groups=40),

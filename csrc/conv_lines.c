@@ -1,0 +1,330 @@
+/* Convolution and its input gradient over copied lines, for few channels on one side.
+ *
+ * An item is a block of lines of one image of the result. The lines of the source that it needs are copied once, with
+ * the zeros that pad them, and read where they lie by all taps: there is neither a table of pointers nor a copy for
+ * each pixel. Two algorithms share this:
+ *
+ * - `lines`, for few channels of the source: the copy has a plane for each channel (and, of every source_step-th
+ *   column, one for each remainder), in which the sources of adjacent pixels are adjacent. The lanes are channels of
+ *   the result, as in the indirect product.
+ * - `dots`, for few channels of the result: the copy keeps channels adjacent, and the lanes are channels of the
+ *   source. A value is a sum of products of vectors, whose lanes are added up in the end. */
+#include <string.h>
+#include "lines.h"
+#include "panel.h"
+#include "sources.h"
+
+enum {
+    LINES_BYTES = 128 << 10, /* wanted of copied lines: part of a second-level cache */
+    MAX_LINES_BYTES = 1 << 20,
+    MAX_STEPS = 1 << 14, /* taps times source channels */
+    MAX_STRIDE = 8,
+    MAX_REACH = 1 << 16, /* of taps, in sources */
+    ITEMS = 8,           /* wanted for balance between threads */
+    BLOCK_ROWS = 4,      /* wanted lines of a block, since adjacent blocks copy some lines twice */
+};
+
+struct layout {
+    struct panels panels;
+    int64_t depth, result_channels;
+    int64_t taps, phases[2];
+    int64_t low[2], reach[2]; /* in any phase, the taps of pixel j lie within j * source_step + low + (0 .. reach - 1) */
+    int64_t size[2];          /* pixels of the largest phase */
+    int64_t step[2];          /* source_step */
+    int64_t block, blocks;    /* lines in a block, blocks in an image */
+    int64_t plane, line;      /* elements of a plane of a copied line, and of the line */
+    int64_t packed;           /* bytes of all weights */
+    int64_t offsets, scratch; /* bytes of a thread's scratch: its first part, and all */
+};
+
+static struct axis axis_of(const struct conv2d_plan *plan, int axis, int64_t phase) {
+    return plan->map == CONV2D ? walk_output(&plan->geometry, axis) : walk_input(&plan->geometry, axis, phase);
+}
+
+/* Vectors of the products of one run of sources in `dots`: a line of the kernel, or a tap of it when dilated. */
+static int64_t run_taps(const struct axis *horizontal) { return horizontal->offset_step == 1 ? horizontal->taps : 1; }
+static int64_t runs_of(const struct axis *vertical, const struct axis *horizontal) {
+    return horizontal->offset_step == 1 ? (horizontal->taps ? vertical->taps : 0) : vertical->taps * horizontal->taps;
+}
+static int64_t packed_dots(const struct layout *l, const struct axis *vertical, const struct axis *horizontal,
+                           int64_t lanes) {
+    int64_t vectors = ceil_div(run_taps(horizontal) * l->depth, lanes);
+    return runs_of(vertical, horizontal) * vectors * l->result_channels * lanes;
+}
+
+/* False where a line would take too much room. */
+static bool find_layout(const struct conv2d_plan *plan, const struct kernels *kernels, bool dots, struct layout *l) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    bool forward = plan->map == CONV2D;
+    *l = (struct layout){
+        .panels = cut_into_panels(1, forward ? g->out_channels : g->in_channels, kernels),
+        .depth = forward ? g->in_channels : g->out_channels,
+        .result_channels = forward ? g->out_channels : g->in_channels,
+        .taps = g->kernel[0] * g->kernel[1],
+    };
+    if (g->groups != 1 || l->taps > MAX_STEPS || l->depth > MAX_STEPS || l->taps * l->depth > MAX_STEPS ||
+        (dots && l->result_channels > DOTS))
+        return false;
+    for (int axis = 0; axis < 2; axis++) {
+        if (g->stride[axis] > MAX_STRIDE || g->dilation[axis] > MAX_REACH / g->kernel[axis])
+            return false;
+        l->phases[axis] = forward ? 1 : input_phases(g, axis);
+        int64_t low = INT64_MAX, high = INT64_MIN;
+        for (int64_t phase = 0; phase < l->phases[axis]; phase++) {
+            struct axis a = axis_of(plan, axis, phase);
+            l->size[axis] = max64(l->size[axis], a.count);
+            l->step[axis] = a.source_step;
+            if (a.taps == 0)
+                continue;
+            low = min64(low, a.offset);
+            high = max64(high, a.offset + (a.taps - 1) * a.offset_step);
+        }
+        l->low[axis] = low;
+        l->reach[axis] = max64(high - low + 1, 1);
+    }
+    int64_t size = plan->element_size;
+    l->plane = l->size[1] + (l->reach[1] - 1) / max64(l->step[1], 1);
+    if (l->plane > MAX_LINES_BYTES)
+        return false;
+    l->line = l->depth * max64(l->step[1], 1) * l->plane;
+    int64_t line_bytes = max64(l->line * size, 1);
+    int64_t lines = LINES_BYTES / line_bytes;
+    l->block = max64((lines - l->reach[0]) / max64(l->step[0], 1) + 1, 1);
+    l->block = min64(l->block, max64(ceil_div(l->size[0] * g->batch, ITEMS), BLOCK_ROWS));
+    l->blocks = ceil_div(l->size[0], l->block);
+    l->block = l->blocks ? ceil_div(l->size[0], l->blocks) : 0;
+    lines = max64(l->block - 1, 0) * l->step[0] + l->reach[0];
+    if (lines > MAX_LINES_BYTES / line_bytes)
+        return false;
+
+    l->packed = l->panels.padded * (1 + l->taps * l->depth);
+    if (dots) {
+        l->packed = DOTS;
+        for (int64_t phase = 0; phase < l->phases[0] * l->phases[1]; phase++) {
+            struct axis vertical = axis_of(plan, 0, phase / l->phases[1]);
+            struct axis horizontal = axis_of(plan, 1, phase % l->phases[1]);
+            l->packed += packed_dots(l, &vertical, &horizontal, kernels->lanes);
+        }
+    }
+    l->packed = cache_lines(l->packed * size);
+    l->offsets = cache_lines(l->taps * l->depth * (int64_t)sizeof(int32_t));
+    l->scratch = l->offsets + cache_lines(lines * l->line * size + kernels->lanes * size); /* a vector may overhang */
+    return true;
+}
+
+/* ---- Packing ---- */
+
+/* A panel: its initial values (the bias) and then, phase by phase, [tap][channel][column]. */
+static void pack_lines(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    (void)thread;
+    const struct conv2d_plan *plan = job->plan;
+    const struct conv2d_geometry *g = &plan->geometry;
+    struct layout l;
+    find_layout(plan, job->kernels, false, &l);
+    struct unit unit = unit_of(&l.panels, item);
+    bool forward = plan->map == CONV2D;
+    int64_t size = plan->element_size;
+    char *packed = job->workspace + unit.before * (1 + l.taps * l.depth) * size;
+
+    memset(packed, 0, (size_t)(unit.width * size));
+    if (job->bias)
+        memcpy(packed, job->bias + unit.column * size, (size_t)(unit.columns * size));
+    packed += unit.width * size;
+
+    struct panel panel = {
+        .columns = unit.columns,
+        .width = unit.width,
+        .depth = l.depth,
+        .chunk = max64(l.depth, 1),
+        .column_step = forward ? g->in_channels * l.taps : l.taps,
+        .channel_step = forward ? l.taps : g->in_channels * l.taps,
+    };
+    for (int64_t phase = 0; phase < l.phases[0] * l.phases[1]; phase++) {
+        struct axis vertical = axis_of(plan, 0, phase / l.phases[1]);
+        struct axis horizontal = axis_of(plan, 1, phase % l.phases[1]);
+        panel.taps[0] = vertical.taps;
+        panel.taps[1] = horizontal.taps;
+        panel.tap_step[0] = vertical.tap_step * g->kernel[1];
+        panel.tap_step[1] = horizontal.tap_step;
+        panel.origin = unit.column * panel.column_step + vertical.first_tap * g->kernel[1] + horizontal.first_tap;
+        pack_panel(&panel, plan->element_size, job->weight, 0, l.depth, packed);
+        packed += vertical.taps * horizontal.taps * l.depth * unit.width * size;
+    }
+}
+
+/* Initial values and then, phase by phase, [run][vector][column][lane]; the last vector of a run is padded. */
+static void pack_dots(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    (void)item, (void)thread;
+    const struct conv2d_plan *plan = job->plan;
+    const struct conv2d_geometry *g = &plan->geometry;
+    struct layout l;
+    find_layout(plan, job->kernels, true, &l);
+    bool forward = plan->map == CONV2D;
+    int64_t size = plan->element_size, lanes = job->kernels->lanes;
+    int64_t column_step = forward ? g->in_channels * l.taps : l.taps;
+    int64_t channel_step = forward ? l.taps : g->in_channels * l.taps;
+    char *packed = job->workspace;
+    memset(packed, 0, (size_t)l.packed);
+    if (job->bias)
+        memcpy(packed, job->bias, (size_t)(l.result_channels * size));
+    packed += DOTS * size;
+
+    for (int64_t phase = 0; phase < l.phases[0] * l.phases[1]; phase++) {
+        struct axis vertical = axis_of(plan, 0, phase / l.phases[1]);
+        struct axis horizontal = axis_of(plan, 1, phase % l.phases[1]);
+        int64_t length = run_taps(&horizontal) * l.depth, vectors = ceil_div(length, lanes);
+        for (int64_t tap = 0; tap < vertical.taps * horizontal.taps; tap++) {
+            int64_t run = tap / run_taps(&horizontal), before = tap % run_taps(&horizontal) * l.depth;
+            int64_t row = vertical.first_tap + tap / horizontal.taps * vertical.tap_step;
+            int64_t column = horizontal.first_tap + tap % horizontal.taps * horizontal.tap_step;
+            const char *weight = job->weight + (row * g->kernel[1] + column) * size;
+            for (int64_t c = 0; c < l.depth; c++) {
+                int64_t vector = run * vectors + (before + c) / lanes, lane = (before + c) % lanes;
+                for (int64_t n = 0; n < l.result_channels; n++)
+                    memcpy(packed + ((vector * l.result_channels + n) * lanes + lane) * size,
+                           weight + (n * column_step + c * channel_step) * size, (size_t)size);
+            }
+        }
+        packed += packed_dots(&l, &vertical, &horizontal, lanes) * size;
+    }
+}
+
+/* ---- Multiplying ---- */
+
+/* Copies `count` lines of an image, spread over planes. */
+static void copy_planes(const struct kernels *kernels, const struct layout *l, const char *image, const int64_t size[2],
+                        int64_t element_size, int64_t first, int64_t count, char *to) {
+    int64_t width = l->plane * l->step[1], low = l->low[1];
+    int64_t begin = min64(max64(-low, 0), width), end = max64(min64(size[1] - low, width), begin);
+    for (int64_t row = first; row < first + count; row++, to += l->line * element_size) {
+        if (row < 0 || row >= size[0] || begin == end) {
+            memset(to, 0, (size_t)(l->line * element_size));
+            continue;
+        }
+        kernels->line_planes(&(struct line_planes){
+            .channels = l->depth,
+            .step = l->step[1],
+            .plane = l->plane,
+            .begin = begin,
+            .end = end,
+            .source = image + (row * size[1] + low) * l->depth * element_size,
+            .planes = to,
+        });
+    }
+}
+
+/* One block of lines, in all phases. */
+static void multiply(const struct conv2d_job *job, bool dots, int64_t item, int32_t thread) {
+    const struct conv2d_plan *plan = job->plan;
+    const struct conv2d_geometry *g = &plan->geometry;
+    struct layout l;
+    find_layout(plan, job->kernels, dots, &l);
+    bool forward = plan->map == CONV2D;
+    int64_t size = plan->element_size, lanes = job->kernels->lanes;
+    const int64_t *source_size = forward ? g->input : g->output, *result_size = forward ? g->output : g->input;
+    int64_t image = item / l.blocks, top = item % l.blocks * l.block;
+    const char *source = (forward ? job->x : job->y) + image * source_size[0] * source_size[1] * l.depth * size;
+    char *result = (forward ? job->y : job->x) + image * result_size[0] * result_size[1] * l.result_channels * size;
+
+    char *scratch = job->workspace + l.packed + thread * l.scratch;
+    int32_t *offsets = (int32_t *)scratch;
+    char *lines = scratch + l.offsets;
+    int64_t first = top * l.step[0] + l.low[0];
+    int64_t count = (min64(l.block, l.size[0] - top) - 1) * l.step[0] + l.reach[0];
+    if (dots || (l.depth == 1 && l.step[1] == 1))
+        copy_lines(source, source_size, l.depth * size, first, count, l.low[1], l.plane * l.step[1], lines);
+    else
+        copy_planes(job->kernels, &l, source, source_size, size, first, count, lines);
+
+    const char *packed = job->workspace;
+    for (int64_t phase = 0, before = 0; phase < l.phases[0] * l.phases[1]; phase++) {
+        struct axis vertical = axis_of(plan, 0, phase / l.phases[1]);
+        struct axis horizontal = axis_of(plan, 1, phase % l.phases[1]);
+        int64_t steps = vertical.taps * horizontal.taps * l.depth;
+        int64_t pitch = horizontal.step * l.result_channels;
+        int64_t bottom = min64(top + l.block, vertical.count);
+        int32_t *offset = offsets;
+        for (int64_t u = 0; u < vertical.taps; u++)
+            for (int64_t v = 0; v < horizontal.taps; v++) {
+                int64_t line = (vertical.offset - l.low[0] + u * vertical.offset_step) * l.line;
+                int64_t column = horizontal.offset - l.low[1] + v * horizontal.offset_step;
+                if (dots && v % run_taps(&horizontal) == 0)
+                    *offset++ = (int32_t)(line + column * l.depth);
+                for (int64_t c = 0; c < l.depth && !dots; c++)
+                    *offset++ = (int32_t)(line + (c * l.step[1] + column % l.step[1]) * l.plane + column / l.step[1]);
+            }
+        struct line_dots product_of_dots = {
+            .rows = horizontal.count,
+            .columns = l.result_channels,
+            .runs = runs_of(&vertical, &horizontal),
+            .length = run_taps(&horizontal) * l.depth,
+            .step = l.step[1] * l.depth,
+            .pitch = pitch,
+            .offsets = offsets,
+            .panel = packed + (DOTS + before) * size,
+            .initial = packed,
+        };
+        for (int64_t u = 0; u < (dots ? 1 : l.panels.count); u++) {
+            struct unit unit = unit_of(&l.panels, u);
+            const char *panel = packed + unit.before * (1 + l.taps * l.depth) * size;
+            struct line_gemm product = {
+                .rows = horizontal.count,
+                .columns = unit.columns,
+                .steps = steps,
+                .pitch = pitch,
+                .offsets = offsets,
+                .panel = panel + (1 + before) * unit.width * size,
+                .initial = panel,
+            };
+            for (int64_t row = top; row < bottom; row++) {
+                int64_t y = vertical.start + row * vertical.step;
+                const char *from = lines + (row - top) * l.step[0] * l.line * size;
+                char *to = result + ((y * result_size[1] + horizontal.start) * l.result_channels + unit.column) * size;
+                if (dots) {
+                    product_of_dots.source = from;
+                    product_of_dots.result = to;
+                    job->kernels->line_dots(&product_of_dots);
+                } else {
+                    product.source = from;
+                    product.result = to;
+                    job->kernels->line_gemm(&product);
+                }
+            }
+        }
+        before += dots ? packed_dots(&l, &vertical, &horizontal, lanes) : steps;
+    }
+}
+
+static void multiply_lines(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    multiply(job, false, item, thread);
+}
+
+static void multiply_dots(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    multiply(job, true, item, thread);
+}
+
+static bool plan_either(struct conv2d_plan *plan, const struct kernels *kernels, bool dots) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    struct layout l;
+    if (plan->map == CONV2D_WEIGHT || !find_layout(plan, kernels, dots, &l))
+        return false;
+    double weights = (double)l.taps * l.depth * (dots ? l.result_channels : l.panels.padded);
+    plan->stages = 2;
+    plan->items[0] = dots ? 1 : l.panels.count;
+    plan->nanoseconds[0] = weights;
+    plan->items[1] = g->batch * l.blocks;
+    plan->nanoseconds[1] = weights * g->batch * g->output[0] * g->output[1] / (4 * kernels->lanes);
+    plan->workspace_size = l.packed + plan->threads * l.scratch;
+    return true;
+}
+
+static bool plan_lines(struct conv2d_plan *plan, const struct kernels *kernels) {
+    return plan_either(plan, kernels, false);
+}
+
+static bool plan_dots(struct conv2d_plan *plan, const struct kernels *kernels) {
+    return plan_either(plan, kernels, true);
+}
+
+const struct conv2d_algorithm lines = {"lines", plan_lines, {pack_lines, multiply_lines}};
+const struct conv2d_algorithm dots = {"dots", plan_dots, {pack_dots, multiply_dots}};
