@@ -52,6 +52,12 @@ static int64_t packed_dots(const struct layout *l, const struct axis *vertical, 
     return runs_of(vertical, horizontal) * vectors * l->result_channels * lanes;
 }
 
+/* Where the lanes are channels of the result, they are no more than it has. */
+static const struct kernels *kernels_of(const struct conv2d_plan *plan, const struct kernels *kernels, bool dots) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    return dots ? kernels : narrowed(kernels, plan->map == CONV2D ? g->out_channels : g->in_channels);
+}
+
 /* False where a line would take too much room. */
 static bool find_layout(const struct conv2d_plan *plan, const struct kernels *kernels, bool dots, struct layout *l) {
     const struct conv2d_geometry *g = &plan->geometry;
@@ -99,7 +105,7 @@ static bool find_layout(const struct conv2d_plan *plan, const struct kernels *ke
 
     l->packed = l->panels.padded * (1 + l->taps * l->depth);
     if (dots) {
-        l->packed = DOTS;
+        l->packed = DOT_VALUES;
         for (int64_t phase = 0; phase < l->phases[0] * l->phases[1]; phase++) {
             struct axis vertical = axis_of(plan, 0, phase / l->phases[1]);
             struct axis horizontal = axis_of(plan, 1, phase % l->phases[1]);
@@ -120,7 +126,7 @@ static void pack_lines(const struct conv2d_job *job, int64_t item, int32_t threa
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
     struct layout l;
-    find_layout(plan, job->kernels, false, &l);
+    find_layout(plan, kernels_of(plan, job->kernels, false), false, &l);
     struct unit unit = unit_of(&l.panels, item);
     bool forward = plan->map == CONV2D;
     int64_t size = plan->element_size;
@@ -165,9 +171,9 @@ static void pack_dots(const struct conv2d_job *job, int64_t item, int32_t thread
     int64_t channel_step = forward ? l.taps : g->in_channels * l.taps;
     char *packed = job->workspace;
     memset(packed, 0, (size_t)l.packed);
-    if (job->bias)
-        memcpy(packed, job->bias, (size_t)(l.result_channels * size));
-    packed += DOTS * size;
+    for (int64_t i = 0; job->bias && l.result_channels > 0 && i < DOT_VALUES; i++)
+        memcpy(packed + i * size, job->bias + i % l.result_channels * size, (size_t)size);
+    packed += DOT_VALUES * size;
 
     for (int64_t phase = 0; phase < l.phases[0] * l.phases[1]; phase++) {
         struct axis vertical = axis_of(plan, 0, phase / l.phases[1]);
@@ -217,10 +223,11 @@ static void copy_planes(const struct kernels *kernels, const struct layout *l, c
 static void multiply(const struct conv2d_job *job, bool dots, int64_t item, int32_t thread) {
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
+    const struct kernels *kernels = kernels_of(plan, job->kernels, dots);
     struct layout l;
-    find_layout(plan, job->kernels, dots, &l);
+    find_layout(plan, kernels, dots, &l);
     bool forward = plan->map == CONV2D;
-    int64_t size = plan->element_size, lanes = job->kernels->lanes;
+    int64_t size = plan->element_size, lanes = kernels->lanes;
     const int64_t *source_size = forward ? g->input : g->output, *result_size = forward ? g->output : g->input;
     int64_t image = item / l.blocks, top = item % l.blocks * l.block;
     const char *source = (forward ? job->x : job->y) + image * source_size[0] * source_size[1] * l.depth * size;
@@ -234,9 +241,11 @@ static void multiply(const struct conv2d_job *job, bool dots, int64_t item, int3
     if (dots || (l.depth == 1 && l.step[1] == 1))
         copy_lines(source, source_size, l.depth * size, first, count, l.low[1], l.plane * l.step[1], lines);
     else
-        copy_planes(job->kernels, &l, source, source_size, size, first, count, lines);
+        copy_planes(kernels, &l, source, source_size, size, first, count, lines);
 
     const char *packed = job->workspace;
+    int64_t result_bytes = g->batch * result_size[0] * result_size[1] * l.result_channels * size;
+    bool stream = streams(forward ? job->y : job->x, l.result_channels * size, result_bytes);
     for (int64_t phase = 0, before = 0; phase < l.phases[0] * l.phases[1]; phase++) {
         struct axis vertical = axis_of(plan, 0, phase / l.phases[1]);
         struct axis horizontal = axis_of(plan, 1, phase % l.phases[1]);
@@ -261,7 +270,7 @@ static void multiply(const struct conv2d_job *job, bool dots, int64_t item, int3
             .step = l.step[1] * l.depth,
             .pitch = pitch,
             .offsets = offsets,
-            .panel = packed + (DOTS + before) * size,
+            .panel = packed + (DOT_VALUES + before) * size,
             .initial = packed,
         };
         for (int64_t u = 0; u < (dots ? 1 : l.panels.count); u++) {
@@ -275,6 +284,7 @@ static void multiply(const struct conv2d_job *job, bool dots, int64_t item, int3
                 .offsets = offsets,
                 .panel = panel + (1 + before) * unit.width * size,
                 .initial = panel,
+                .stream = stream,
             };
             for (int64_t row = top; row < bottom; row++) {
                 int64_t y = vertical.start + row * vertical.step;
@@ -283,11 +293,11 @@ static void multiply(const struct conv2d_job *job, bool dots, int64_t item, int3
                 if (dots) {
                     product_of_dots.source = from;
                     product_of_dots.result = to;
-                    job->kernels->line_dots(&product_of_dots);
+                    kernels->line_dots(&product_of_dots);
                 } else {
                     product.source = from;
                     product.result = to;
-                    job->kernels->line_gemm(&product);
+                    kernels->line_gemm(&product);
                 }
             }
         }
@@ -305,6 +315,7 @@ static void multiply_dots(const struct conv2d_job *job, int64_t item, int32_t th
 
 static bool plan_either(struct conv2d_plan *plan, const struct kernels *kernels, bool dots) {
     const struct conv2d_geometry *g = &plan->geometry;
+    kernels = kernels_of(plan, kernels, dots);
     struct layout l;
     if (plan->map == CONV2D_WEIGHT || !find_layout(plan, kernels, dots, &l))
         return false;

@@ -10,7 +10,7 @@
 #include "panel.h"
 
 enum {
-    BLOCK_PIXELS = 224,          /* wanted of the lines that are summed in registers */
+    SUM_PIXELS = 128,            /* at most so many are summed in registers: some lines, or a part of one */
     MAX_RUN = 1 << 10,           /* values */
     MAX_SCRATCH_BYTES = 1 << 20, /* of a thread */
     CHUNKS = 16,                 /* for balance between threads */
@@ -23,6 +23,7 @@ struct layout {
     int64_t run;                   /* values that a line of the kernel reads */
     int64_t width, line;           /* columns and elements of a copied line */
     int64_t block, image_blocks;   /* lines in a block, blocks in an image */
+    int64_t part;                  /* pixels of a line that are summed in registers */
     int64_t chunks, blocks;        /* chunks of the batch, blocks in a chunk */
     int64_t partial;               /* bytes of a chunk's result */
     int64_t lines, scratch;        /* bytes of a thread's scratch: the copied lines, and all */
@@ -40,7 +41,8 @@ static bool find_layout(const struct conv2d_plan *plan, const struct kernels *ke
         .panels = cut_into_panels(1, g->out_channels, kernels),
         .run = g->kernel[1] * g->in_channels,
         .width = (max64(g->output[1], 1) - 1) * g->stride[1] + g->kernel[1],
-        .block = max64(min64(BLOCK_PIXELS / max64(g->output[1], 1), g->output[0]), 1),
+        .block = max64(min64(SUM_PIXELS / max64(g->output[1], 1), g->output[0]), 1),
+        .part = ceil_div(g->output[1], max64(ceil_div(g->output[1], SUM_PIXELS), 1)),
     };
     l->line = l->width * g->in_channels;
     l->image_blocks = ceil_div(g->output[0], l->block);
@@ -58,6 +60,7 @@ static bool find_layout(const struct conv2d_plan *plan, const struct kernels *ke
 
 static bool plan_lines_weight(struct conv2d_plan *plan, const struct kernels *kernels) {
     const struct conv2d_geometry *g = &plan->geometry;
+    kernels = narrowed(kernels, g->out_channels);
     struct layout l;
     if (plan->map != CONV2D_WEIGHT || !find_layout(plan, kernels, &l))
         return false;
@@ -74,9 +77,10 @@ static bool plan_lines_weight(struct conv2d_plan *plan, const struct kernels *ke
 static void accumulate(const struct conv2d_job *job, int64_t chunk, int32_t thread) {
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
+    const struct kernels *kernels = narrowed(job->kernels, g->out_channels);
     struct layout l;
-    find_layout(plan, job->kernels, &l);
-    int64_t size = plan->element_size, pixel = g->in_channels * size;
+    find_layout(plan, kernels, &l);
+    int64_t size = plan->element_size, pixel = g->in_channels * size, step = g->stride[1] * g->in_channels;
     char *partial = job->workspace + chunk * l.partial;
     char *lines = job->workspace + l.chunks * l.partial + thread * l.scratch;
     memset(partial, 0, (size_t)l.partial);
@@ -99,19 +103,20 @@ static void accumulate(const struct conv2d_job *job, int64_t chunk, int32_t thre
         for (int64_t u = 0; u < l.panels.count; u++) {
             struct unit unit = unit_of(&l.panels, u);
             for (int64_t tap = 0; tap < g->kernel[0]; tap++)
-                job->kernels->line_outer(&(struct line_outer){
-                    .rows = l.run,
-                    .columns = unit.columns,
-                    .lines = rows,
-                    .pixels = g->output[1],
-                    .source_line = g->stride[0] * l.line,
-                    .source_step = g->stride[1] * g->in_channels,
-                    .gradient_line = g->output[1] * g->out_channels,
-                    .gradient_step = g->out_channels,
-                    .source = lines + tap * g->dilation[0] * l.line * size,
-                    .gradient = gradient + unit.column * size,
-                    .result = partial + (unit.before * g->kernel[0] + tap * unit.width) * l.run * size,
-                });
+                for (int64_t column = 0; column < g->output[1]; column += l.part)
+                    kernels->line_outer(&(struct line_outer){
+                        .rows = l.run,
+                        .columns = unit.columns,
+                        .lines = rows,
+                        .pixels = min64(l.part, g->output[1] - column),
+                        .source_line = g->stride[0] * l.line,
+                        .source_step = step,
+                        .gradient_line = g->output[1] * g->out_channels,
+                        .gradient_step = g->out_channels,
+                        .source = lines + (tap * g->dilation[0] * l.line + column * step) * size,
+                        .gradient = gradient + (column * g->out_channels + unit.column) * size,
+                        .result = partial + (unit.before * g->kernel[0] + tap * unit.width) * l.run * size,
+                    });
         }
     }
 }
@@ -120,8 +125,9 @@ static void reduce(const struct conv2d_job *job, int64_t item, int32_t thread) {
     (void)thread;
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
+    const struct kernels *kernels = narrowed(job->kernels, g->out_channels);
     struct layout l;
-    find_layout(plan, job->kernels, &l);
+    find_layout(plan, kernels, &l);
     struct unit unit = unit_of(&l.panels, item);
     int64_t size = plan->element_size, filter = g->kernel[0] * l.run, taps = g->kernel[0] * g->kernel[1];
     char *total = job->workspace + unit.before * filter * size;

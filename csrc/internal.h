@@ -94,17 +94,20 @@ struct line_planes {
 };
 
 /* Rows are pixels of one line of the result, `pitch` elements apart. In each step, pixel r reads source[offsets[step] +
- * r] and `panel` [step][columns rounded up to whole vectors]; `initial` is one value a column. */
+ * r] and `panel` [step][columns rounded up to whole vectors]; `initial` is one value a column. With `stream`, results are
+ * stored past the caches. */
 struct line_gemm {
     int64_t rows, columns, steps, pitch;
     const int32_t *offsets;
     const void *source, *panel, *initial;
     void *result;
+    bool stream;
 };
 
 /* Rows are pixels as above; what pixel r reads are `runs` runs of `length` elements, from source[offsets[run] + r *
- * step] on. `panel` is [run][length in vectors][column][lane]; up to DOTS columns. */
-enum { DOTS = 8 };
+ * step] on. `panel` is [run][length in vectors][column][lane]; up to DOTS columns. `initial` has DOT_VALUES values, the
+ * columns' again and again. */
+enum { DOTS = 8, DOT_VALUES = 32 };
 struct line_dots {
     int64_t rows, columns, runs, length, step, pitch;
     const int32_t *offsets;
@@ -140,6 +143,7 @@ struct kernels {
     int64_t lanes;   /* elements in a vector */
     int64_t rows;    /* register tile: rows ... */
     int64_t vectors; /* ... by vectors */
+    const struct kernels *narrow; /* of vectors half as wide, or NULL */
     void (*gemm)(const struct gemm *);
     void (*gemm_over_pixels)(const struct gemm_over_pixels *);
     void (*depthwise)(const struct depthwise *);
@@ -172,6 +176,13 @@ struct kernel_set {
 };
 
 const struct kernels *kernels_for(int32_t isa, int32_t element_size);
+
+/* Kernels whose vectors are no wider than so many columns fill. */
+static inline const struct kernels *narrowed(const struct kernels *kernels, int64_t columns) {
+    while (kernels->narrow && columns <= kernels->narrow->lanes)
+        kernels = kernels->narrow;
+    return kernels;
+}
 
 /* Runs body(context, item, thread) for begin <= item < end on at most `threads` threads, numbered from 0. Without a
  * second thread, or when another caller has the pool, the calling thread does everything. Denormals are flushed to
