@@ -82,21 +82,28 @@ static void accumulate(const struct conv2d_job *job, int64_t chunk, int32_t thre
     find_layout(plan, kernels, &l);
     int64_t size = plan->element_size, pixel = g->in_channels * size, step = g->stride[1] * g->in_channels;
     char *partial = job->workspace + chunk * l.partial;
-    char *lines = job->workspace + l.chunks * l.partial + thread * l.scratch;
+    char *copies = job->workspace + l.chunks * l.partial + thread * l.scratch;
     memset(partial, 0, (size_t)l.partial);
 
     for (int64_t b = chunk * l.blocks; b < min64((chunk + 1) * l.blocks, g->batch * l.image_blocks); b++) {
         int64_t image = b / l.image_blocks, top = b % l.image_blocks * l.block;
         int64_t rows = min64(l.block, g->output[0] - top);
-        copy_lines(job->x + image * g->input[0] * g->input[1] * pixel, g->input, pixel,
-                   top * g->stride[0] - g->padding[0],
-                   (rows - 1) * g->stride[0] + (g->kernel[0] - 1) * g->dilation[0] + 1, -g->padding[1], l.width, lines);
+        int64_t first = top * g->stride[0] - g->padding[0], low = -g->padding[1], line = l.line;
+        int64_t count = (rows - 1) * g->stride[0] + (g->kernel[0] - 1) * g->dilation[0] + 1;
+        const char *image_source = job->x + image * g->input[0] * g->input[1] * pixel, *lines = copies;
+        if (first >= 0 && first + count <= g->input[0] && low >= 0 && low + l.width <= g->input[1]) {
+            /* There is no padding to add: the image itself will do. */
+            lines = image_source + (first * g->input[1] + low) * pixel;
+            line = g->input[1] * g->in_channels;
+        } else {
+            copy_lines(image_source, g->input, pixel, first, count, low, l.width, copies);
+        }
 
         const char *gradient = job->y + (image * g->output[0] + top) * g->output[1] * g->out_channels * size;
         const char *end = job->y + g->batch * g->output[0] * g->output[1] * g->out_channels * size;
         if (gradient + ((rows * g->output[1] - 1) * g->out_channels + l.panels.padded) * size > end) {
             /* Whole vectors of columns would reach over the end of the array. */
-            char *copy = lines + l.lines;
+            char *copy = copies + l.lines;
             memcpy(copy, gradient, (size_t)(rows * g->output[1] * g->out_channels * size));
             gradient = copy;
         }
@@ -109,11 +116,11 @@ static void accumulate(const struct conv2d_job *job, int64_t chunk, int32_t thre
                         .columns = unit.columns,
                         .lines = rows,
                         .pixels = min64(l.part, g->output[1] - column),
-                        .source_line = g->stride[0] * l.line,
+                        .source_line = g->stride[0] * line,
                         .source_step = step,
                         .gradient_line = g->output[1] * g->out_channels,
                         .gradient_step = g->out_channels,
-                        .source = lines + (tap * g->dilation[0] * l.line + column * step) * size,
+                        .source = lines + (tap * g->dilation[0] * line + column * step) * size,
                         .gradient = gradient + (column * g->out_channels + unit.column) * size,
                         .result = partial + (unit.before * g->kernel[0] + tap * unit.width) * l.run * size,
                     });
