@@ -27,7 +27,7 @@ Array = NDArray[Any]
 Section = dict[str, Any]
 
 LAYER, NEXT = "conv1", "conv2"
-LABELS = {"relu": "ReLU", "leaky_relu": "Leaky ReLU", "gelu": "GELU", "identity": "The identity"}
+LABELS = {"relu": "ReLU", "leaky_relu": "Leaky ReLU", "gelu": "GELU", "identity": "the identity"}
 
 CUT_OFF = -1000  # a bias that no map survives, where large negative numbers become 0
 
