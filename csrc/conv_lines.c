@@ -52,10 +52,13 @@ static int64_t packed_dots(const struct layout *l, const struct axis *vertical, 
     return runs_of(vertical, horizontal) * vectors * l->result_channels * lanes;
 }
 
-/* Where the lanes are channels of the result, they are no more than it has. */
+/* Lanes that are channels of the result are no more than it has. Where they are channels of the source, loads bound
+ * the products with one or two channels of the result, and two vectors half as wide are loaded at a time. */
 static const struct kernels *kernels_of(const struct conv2d_plan *plan, const struct kernels *kernels, bool dots) {
-    const struct conv2d_geometry *g = &plan->geometry;
-    return dots ? kernels : narrowed(kernels, plan->map == CONV2D ? g->out_channels : g->in_channels);
+    int64_t results = plan->map == CONV2D ? plan->geometry.out_channels : plan->geometry.in_channels;
+    if (dots)
+        return kernels->narrow && results <= 2 ? kernels->narrow : kernels;
+    return narrowed(kernels, results);
 }
 
 /* False where a line would take too much room. */
@@ -164,9 +167,10 @@ static void pack_dots(const struct conv2d_job *job, int64_t item, int32_t thread
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
     struct layout l;
-    find_layout(plan, job->kernels, true, &l);
+    const struct kernels *kernels = kernels_of(plan, job->kernels, true);
+    find_layout(plan, kernels, true, &l);
     bool forward = plan->map == CONV2D;
-    int64_t size = plan->element_size, lanes = job->kernels->lanes;
+    int64_t size = plan->element_size, lanes = kernels->lanes;
     int64_t column_step = forward ? g->in_channels * l.taps : l.taps;
     int64_t channel_step = forward ? l.taps : g->in_channels * l.taps;
     char *packed = job->workspace;
