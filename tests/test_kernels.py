@@ -29,6 +29,7 @@ MAPS = ["conv2d", "conv2d_input", "conv2d_weight"]
 # Large enough for several blocks of pixels, chunks of channels and panels, and for work to be shared between threads.
 LARGE_CONV_CASES = [
     ConvCase("3x3", (2, 40, 30, 31), (50, 40, 3, 3), padding=1),
+    ConvCase("many-tiles", (1, 40, 139, 140), (12, 40, 3, 3), padding=((0, 2), (-1, 1))),
     ConvCase("3x3-strided", (2, 40, 33, 30), (40, 40, 3, 3), stride=2, padding=1),
     ConvCase("deep", (2, 300, 14, 13), (70, 300, 3, 3), padding=1),
     ConvCase("3x3-cropped", (2, 24, 62, 63), (70, 24, 3, 3), padding=((2, -1), (0, 1))),
