@@ -27,8 +27,8 @@ from autograd.bench.reference import (
     sign_operands,
     wrong_products,
 )
-from autograd.bench.suites import SUITES, read_suite, suite
-from autograd.bench.timing import median_interval
+from autograd.bench.suites import SUITES, Case, read_suite, suite
+from autograd.bench.timing import Effort, median_interval
 from autograd.geometry import conv2d_geometry
 
 SMALL = "n2c3h8w7 k4r3 s1 p1"
@@ -170,6 +170,21 @@ class TestCommand:
         assert main(["bench", "conv", *arguments]) == 0
         lines = capsys.readouterr().out.splitlines()
         assert sum(line.startswith(SMALL) for line in lines) >= len(MAPS)
+
+    def test_the_automatic_choice_is_known_whatever_ran_before(self) -> None:
+        """Of two problems in a row, all algorithms of the first have been run before the second is asked about."""
+        cases = [Case("", "", 1, Problem.parse(text)) for text in ("c32h8k32r3p1", "c32h9k32r3p1")]
+        effort = Effort(seconds=0.01)
+        settings = conv.Settings(algorithm="all", effort=effort, threads=[kernels.get_num_threads()])
+        rows = conv.ConvBenchmark(cases, settings).run()
+        assert any(not row.automatic for row in rows)
+        for case in cases:
+            for map_name in MAPS:
+                ours = [row for row in rows if (row.problem, row.map) == (str(case.problem), map_name)]
+                explanation = kernels.explain(map_name, case.problem.geometry, "float32")
+                assert [row.algorithm for row in ours if row.automatic] == [explanation.algorithm]
+                assert [row.reason for row in ours if row.automatic] == [explanation.reason]
+                assert len({row.algorithm for row in ours}) == len(ours)
 
     @pytest.mark.parametrize("fault", ["y.flat[-1] += 1", "y[...] = y * (1 + 1e-4)", "y[0, 0, 0, 0] = float('nan')"])
     def test_a_broken_kernel_is_caught_and_not_timed(

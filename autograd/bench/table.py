@@ -76,7 +76,7 @@ def _line(row: Measurement, figures: str) -> str:
 
 
 def _conv(row: Any) -> str:
-    algorithm = row.algorithm + ("" if row.automatic else " (forced)")
+    algorithm = row.algorithm if row.automatic else f"({row.algorithm})"
     line = f"{row.problem:30} {row.map:13} {row.precision:7} {algorithm:16} "
     if row.timing:
         line += (

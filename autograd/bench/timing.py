@@ -69,7 +69,7 @@ class Effort:
 
     confidence: float = 0.95
     precision: float = 0.02  # half of an interval's width, relative
-    seconds: float = 3.0
+    seconds: float = 4.0
     rounds: int = 500
 
 

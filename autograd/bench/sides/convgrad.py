@@ -71,9 +71,8 @@ def result(run: Run) -> Any:
 
 @contextmanager
 def _choice(precision: str, algorithm: str) -> Iterator[None]:
-    with kernels.set_float32_precision(precision), ExitStack() as stack:
-        if algorithm:
-            stack.enter_context(kernels.use_algorithm(algorithm))
+    names = [algorithm] if algorithm else []  # without a name the choice is automatic, whatever was chosen before
+    with kernels.set_float32_precision(precision), kernels.use_algorithm(*names):
         yield
 
 
