@@ -13,9 +13,11 @@ from setuptools import setup
 from setuptools.command.build_ext import build_ext
 
 COMMON_FLAGS = ["-O3", "-std=gnu11", "-fvisibility=hidden", "-Wall", "-Wextra"]
+AVX512_FLAGS = ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"]
 FILE_FLAGS = {
     "ukernel_avx2.c": ["-mavx2", "-mfma"],
-    "ukernel_avx512.c": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma"],
+    "ukernel_avx512.c": AVX512_FLAGS,
+    "bf16_avx512.c": [*AVX512_FLAGS, "-mavx512bf16"],
 }
 
 

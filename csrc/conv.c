@@ -52,6 +52,11 @@ static bool few_sources(const struct conv2d_plan *plan) {
 /* Beyond, a line of the kernel reads enough to keep the registers busy without a copy. */
 static bool few_in_channels(const struct conv2d_plan *plan) { return plan->geometry.in_channels <= 32; }
 
+static bool many_weights(const struct conv2d_plan *plan) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    return g->in_channels * g->out_channels * g->kernel[0] * g->kernel[1] >= INT64_C(1) << 16;
+}
+
 /* The choice: the first row that is accurate enough, whose algorithm serves the problem, and that pays there. */
 static const struct {
     const struct conv2d_algorithm *algorithm;
@@ -61,6 +66,8 @@ static const struct {
 } choices[] = {
     {&depthwise, HIGHEST, always, "every input channel is a group of its own"},
     {&depthwise_weight, HIGHEST, always, "every input channel is a group of its own"},
+    {&direct_bf16, MEDIUM, always, "bfloat16: two products where float32 has one"},
+    {&direct_bf16_weight, MEDIUM, always, "bfloat16: two products where float32 has one"},
     {&winograd_4x4, HIGH, winograd_4x4_pays,
      "3x3 at stride 1, channels and 4x4 tiles enough: a quarter of the products"},
     {&winograd_4x4_weight, HIGH, winograd_4x4_pays,
@@ -70,6 +77,7 @@ static const struct {
     {&dots, HIGHEST, few_results, "the result has few channels"},
     {&lines, HIGHEST, few_sources, "the source has few channels"},
     {&lines_weight, HIGHEST, few_in_channels, "the source has few channels"},
+    {&few_pixels, HIGHEST, many_weights, "few pixels, many weights, which are better read where they lie"},
     {&direct, HIGHEST, always, "serves every problem"},
     {&direct_weight, HIGHEST, always, "serves every problem"},
 };

@@ -153,4 +153,82 @@ static void reduce(const struct conv2d_job *job, int64_t item, int32_t thread) {
     unpack_panel(&panel, plan->element_size, total, job->weight);
 }
 
+/* The same on operands rounded to bfloat16: two neighbouring pixels are a pair, which takes the place of a float. */
+static int64_t pairs_scratch(const struct layout *l) {
+    int64_t pairs = ceil_div(l->block, 2);
+    return cache_lines(pairs * (int64_t)sizeof(void *)) + cache_lines(pairs * l->rows * 4) +
+           l->units * cache_lines(pairs * l->panels.width * 4);
+}
+
+static bool plan_bf16_weight(struct conv2d_plan *plan, const struct kernels *kernels) {
+    if (!bf16_for(plan->isa, plan->element_size) || plan->geometry.groups != 1 || !plan_direct_weight(plan, kernels))
+        return false;
+    struct layout l = layout_of(plan, kernels);
+    plan->workspace_size += plan->threads * pairs_scratch(&l);
+    return !l.patches;
+}
+
+static void accumulate_pairs(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    const struct conv2d_plan *plan = job->plan;
+    const struct conv2d_geometry *g = &plan->geometry;
+    const struct bf16 *bf16 = bf16_for(plan->isa, plan->element_size);
+    struct layout l = layout_of(plan, job->kernels);
+    struct walk walk = {{walk_output(g, 0), walk_output(g, 1)}, g->batch};
+
+    char *zeros = job->workspace + l.chunks * l.partial + thread * l.scratch;
+    const void **sources = (const void **)(zeros + l.zeros);
+    char *pairs_begin = job->workspace + l.chunks * l.partial + plan->threads * l.scratch + thread * pairs_scratch(&l);
+    const void **source_pairs = (const void **)pairs_begin;
+    uint32_t *x_pairs = (uint32_t *)(pairs_begin + cache_lines(ceil_div(l.block, 2) * (int64_t)sizeof(void *)));
+    char *y_pairs = (char *)x_pairs + cache_lines(ceil_div(l.block, 2) * l.rows * 4);
+    int64_t unit_pairs = cache_lines(ceil_div(l.block, 2) * l.panels.width * 4);
+    memset(zeros, 0, (size_t)(g->in_channels * 4));
+    for (int64_t pair = 0; pair < ceil_div(l.block, 2); pair++)
+        source_pairs[pair] = x_pairs + pair * l.rows;
+
+    int64_t chunk = item % l.chunks, first_unit = item / l.chunks * l.units;
+    int64_t end_unit = min64(first_unit + l.units, l.panels.count);
+    char *partial = job->workspace + chunk * l.partial;
+    struct unit last = unit_of(&l.panels, end_unit - 1);
+    int64_t begin = unit_of(&l.panels, first_unit).before, end = last.before + last.width;
+    memset(partial + begin * l.taps * l.rows * 4, 0, (size_t)((end - begin) * l.taps * l.rows * 4));
+    bool good = true;
+
+    for (int64_t block = chunk * l.blocks; block < (chunk + 1) * l.blocks; block++) {
+        int64_t first = block * l.block, pixels = min64(l.block, l.pixels - first);
+        if (pixels <= 0)
+            break;
+        fill_sources(&walk, first, pixels, job->x, g->in_channels * 4, zeros, sources, l.block);
+        for (int64_t u = first_unit; u < end_unit; u++) {
+            struct unit unit = unit_of(&l.panels, u);
+            uint32_t *to = (uint32_t *)(y_pairs + (u - first_unit) * unit_pairs);
+            const float *y = (const float *)job->y + first * g->out_channels + unit.column;
+            for (int64_t p = 0; p < pixels; p += 2, y += 2 * g->out_channels, to += unit.width) {
+                good &= bf16->round_pairs(y, p + 1 < pixels ? y + g->out_channels : NULL, unit.columns, to);
+                memset(to + unit.columns, 0, (size_t)((unit.width - unit.columns) * 4));
+            }
+        }
+        for (int64_t tap = 0; tap < l.taps; tap++) {
+            const void **from = sources + tap * l.block;
+            for (int64_t p = 0; p < pixels; p += 2)
+                good &= bf16->round_pairs(from[p], p + 1 < pixels ? from[p + 1] : NULL, l.rows, x_pairs + p / 2 * l.rows);
+            for (int64_t u = first_unit; u < end_unit; u++) {
+                struct unit unit = unit_of(&l.panels, u);
+                struct gemm_over_pixels gemm = {
+                    .rows = l.rows,
+                    .columns = unit.width,
+                    .pixels = ceil_div(pixels, 2),
+                    .sources = source_pairs,
+                    .panel = y_pairs + (u - first_unit) * unit_pairs,
+                    .result = partial + (unit.before * l.taps + tap * unit.width) * l.rows * 4,
+                };
+                bf16->kernels.gemm_over_pixels(&gemm);
+            }
+        }
+    }
+    if (!good)
+        atomic_store_explicit(job->status, STATUS_NOT_FINITE, memory_order_relaxed);
+}
+
+const struct conv2d_algorithm direct_bf16_weight = {"direct_bf16", plan_bf16_weight, {accumulate_pairs, reduce}};
 const struct conv2d_algorithm direct_weight = {"direct", plan_direct_weight, {accumulate, reduce}};

@@ -28,6 +28,14 @@ struct gemm_over_pixels {
     void *result;
 };
 
+/* Rows are channels of the result, columns (at most two vectors) its pixels: result[row][column] += sum over c of
+ * weights[row * row_step + c * depth_step] * panel[c][column], a row of panel and result being `columns` long. */
+struct gemm_by_weights {
+    int64_t rows, columns, depth, row_step, depth_step;
+    const void *weights, *panel;
+    void *result;
+};
+
 /* Channel by channel: results[row][c] = initial[c] + sum over taps of sources[tap * pitch + row][c] * panel[tap][c], a
  * row of panel being `channels` long. Without `initial` the sum is added to what the result holds. */
 struct depthwise {
@@ -146,6 +154,12 @@ struct kernels {
     const struct kernels *narrow; /* of vectors half as wide, or NULL */
     void (*gemm)(const struct gemm *);
     void (*gemm_over_pixels)(const struct gemm_over_pixels *);
+    void (*gemm_by_weights)(const struct gemm_by_weights *);
+    /* Transposition of at most `lanes` pixels: to[c * step + p] = from[p][c], zero from p = `pixels` on; and
+     * to[p][first + c] = from[c * step + p] + initial[c], where `initial` may be NULL. */
+    void (*columns_from_pixels)(const void *const *from, int64_t pixels, int64_t channels, void *to, int64_t step);
+    void (*pixels_from_columns)(const void *from, int64_t step, const void *initial, int64_t first, int64_t pixels,
+                                int64_t channels, void *const *to);
     void (*depthwise)(const struct depthwise *);
     void (*depthwise_over_pixels)(const struct depthwise_over_pixels *);
     /* Winograd's algorithm, for tiles of 2x2 and of 4x4 outputs. False if a result is not finite. */
@@ -168,6 +182,18 @@ struct kernels {
     void (*multiply_add)(int64_t steps);
     void (*read)(const void *memory, int64_t bytes);
 };
+
+/* Products of bfloat16 pairs: kernels whose gemm takes two neighbours along the reduction as one element. round writes
+ * `count` numbers side by side, padded with a zero to whole pairs; round_pairs pairs two lines (`second` may be NULL).
+ * Both return false if a finite number became infinite. */
+struct bf16 {
+    struct kernels kernels;
+    bool (*round)(const float *from, int64_t count, void *to);
+    bool (*round_pairs)(const float *first, const float *second, int64_t count, void *to);
+};
+
+/* NULL where the processor does not have them. */
+const struct bf16 *bf16_for(int32_t isa, int32_t element_size);
 
 struct kernel_set {
     const char *name;
@@ -216,6 +242,7 @@ struct conv2d_algorithm {
     void (*stage[4])(const struct conv2d_job *, int64_t item, int32_t thread);
 };
 
+extern const struct conv2d_algorithm direct_bf16, direct_bf16_weight, few_pixels;
 extern const struct conv2d_algorithm direct, direct_weight, depthwise, depthwise_weight, winograd_2x2, winograd_4x4;
 extern const struct conv2d_algorithm winograd_2x2_weight, winograd_4x4_weight, lines, lines_weight, dots;
 

@@ -1,0 +1,118 @@
+/* Convolution and its input gradient on operands rounded to bfloat16, two of which are multiplied where one float is.
+ *
+ * Two neighbours along the reduction (channels of the source) are a pair, as large as a float. So this is the direct
+ * algorithm on a problem with half as many source channels, and with another multiply-add. Stage 0 rounds source and
+ * weights to pairs; the other stages are the direct algorithm's. */
+#include "internal.h"
+
+enum { ROUNDED_AT_ONCE = 1 << 15 }; /* values of the source, in an item */
+
+struct layout {
+    struct conv2d_plan pairs;                 /* the plan of the direct algorithm */
+    int64_t source_channels, pixels;          /* of the source */
+    int64_t pixels_at_once, filters, threads; /* of an item: pixels; items of weights */
+    int64_t source, weights;                  /* bytes of their pairs */
+};
+
+static bool forward(const struct conv2d_plan *plan) { return plan->map == CONV2D; }
+
+static struct layout layout_of(const struct conv2d_plan *plan) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    struct layout l = {.pairs = *plan, .source_channels = forward(plan) ? g->in_channels : g->out_channels};
+    const int64_t *size = forward(plan) ? g->input : g->output;
+    int64_t *channels = forward(plan) ? &l.pairs.geometry.in_channels : &l.pairs.geometry.out_channels;
+    *channels = ceil_div(*channels, 2);
+    l.pixels = g->batch * size[0] * size[1];
+    l.pixels_at_once = max64(ROUNDED_AT_ONCE / max64(l.source_channels, 1), 1);
+    l.filters = forward(plan) ? g->out_channels : ceil_div(g->out_channels, 2);
+    l.source = cache_lines(l.pixels * *channels * 4);
+    l.weights = cache_lines(l.pairs.geometry.in_channels * l.pairs.geometry.out_channels * g->kernel[0] * g->kernel[1] * 4);
+    return l;
+}
+
+static bool plan_bf16(struct conv2d_plan *plan, const struct kernels *kernels) {
+    (void)kernels;
+    const struct bf16 *bf16 = bf16_for(plan->isa, plan->element_size);
+    if (!bf16 || plan->map == CONV2D_WEIGHT || plan->geometry.groups != 1)
+        return false;
+    struct layout l = layout_of(plan);
+    if (!direct.plan(&l.pairs, &bf16->kernels))
+        return false;
+    plan->stages = 3;
+    plan->items[0] = ceil_div(l.pixels, l.pixels_at_once) + l.filters;
+    plan->nanoseconds[0] = (double)(l.source + l.weights) / 16;
+    for (int stage = 0; stage < 2; stage++) {
+        plan->items[stage + 1] = l.pairs.items[stage];
+        plan->nanoseconds[stage + 1] = l.pairs.nanoseconds[stage];
+    }
+    plan->workspace_size = l.source + l.weights + l.pairs.workspace_size;
+    return true;
+}
+
+static void round_source(const struct conv2d_job *job, const struct layout *l, int64_t item) {
+    const struct bf16 *bf16 = bf16_for(job->plan->isa, job->plan->element_size);
+    int64_t first = item * l->pixels_at_once, count = min64(l->pixels - first, l->pixels_at_once);
+    int64_t pair_size = ceil_div(l->source_channels, 2) * 4;
+    const float *from = (const float *)(forward(job->plan) ? job->x : job->y) + first * l->source_channels;
+    char *to = job->workspace + first * pair_size;
+    bool good = true;
+    if (l->source_channels % 2 == 0)
+        good = bf16->round(from, count * l->source_channels, to);
+    else
+        for (int64_t pixel = 0; pixel < count; pixel++, from += l->source_channels, to += pair_size)
+            good &= bf16->round(from, l->source_channels, to);
+    if (!good)
+        atomic_store_explicit(job->status, STATUS_NOT_FINITE, memory_order_relaxed);
+}
+
+/* The pairs of a filter or, of the input gradient, of a pair of filters. */
+static void round_weights(const struct conv2d_job *job, const struct layout *l, int64_t item) {
+    const struct bf16 *bf16 = bf16_for(job->plan->isa, job->plan->element_size);
+    const struct conv2d_geometry *g = &job->plan->geometry;
+    int64_t taps = g->kernel[0] * g->kernel[1], line = g->in_channels * taps;
+    const float *weight = (const float *)job->weight;
+    bool good = true;
+    if (!forward(job->plan)) {
+        weight += 2 * item * line;
+        float *to = (float *)(job->workspace + l->source) + item * line;
+        good = bf16->round_pairs(weight, 2 * item + 1 < g->out_channels ? weight + line : NULL, line, to);
+    } else {
+        weight += item * line;
+        int64_t pairs = ceil_div(g->in_channels, 2);
+        float *to = (float *)(job->workspace + l->source) + item * pairs * taps;
+        if (taps == 1)
+            good = bf16->round(weight, line, to);
+        else
+            for (int64_t c = 0; c < g->in_channels; c += 2, weight += 2 * taps, to += taps)
+                good &= bf16->round_pairs(weight, c + 1 < g->in_channels ? weight + taps : NULL, taps, to);
+    }
+    if (!good)
+        atomic_store_explicit(job->status, STATUS_NOT_FINITE, memory_order_relaxed);
+}
+
+static void round_operands(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    (void)thread;
+    struct layout l = layout_of(job->plan);
+    int64_t items = ceil_div(l.pixels, l.pixels_at_once);
+    if (item < items)
+        round_source(job, &l, item);
+    else
+        round_weights(job, &l, item - items);
+}
+
+static void run_direct(const struct conv2d_job *job, int stage, int64_t item, int32_t thread) {
+    struct layout l = layout_of(job->plan);
+    struct conv2d_job pairs = *job;
+    pairs.plan = &l.pairs;
+    pairs.kernels = &bf16_for(job->plan->isa, job->plan->element_size)->kernels;
+    *(forward(job->plan) ? &pairs.x : &pairs.y) = job->workspace;
+    pairs.weight = job->workspace + l.source;
+    pairs.workspace = job->workspace + l.source + l.weights;
+    direct.stage[stage](&pairs, item, thread);
+}
+
+static void pack(const struct conv2d_job *job, int64_t item, int32_t thread) { run_direct(job, 0, item, thread); }
+
+static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread) { run_direct(job, 1, item, thread); }
+
+const struct conv2d_algorithm direct_bf16 = {"direct_bf16", plan_bf16, {round_operands, pack, multiply}};
