@@ -236,8 +236,8 @@ def _slices(learned: Learned, data: ImageDataset) -> Section:
     rate = learned.learning_rate
     found = [lens.loss_slice(loss, weight, index, rate, points=9) for index in np.ndindex(weight.shape)]
     return {
-        "weights": np.reshape([one.weights for one in found], (*weight.shape, -1)),
-        "losses": np.reshape([one.losses for one in found], (*weight.shape, -1)),
+        "weights": np.reshape([one.weights for one in found], (*weight.shape, -1)).astype(np.float32),
+        "losses": np.reshape([one.losses for one in found], (*weight.shape, -1)).astype(np.float32),
         "slopes": np.reshape([one.slope for one in found], weight.shape),
         "now": np.reshape([one.weight for one in found], weight.shape),
         "next": np.reshape([one.next_weight for one in found], weight.shape),
