@@ -21,7 +21,7 @@ import pytest
 import reference
 from cases import CONV_CASES, POOL_CASES, ConvCase, PoolCase
 
-from autograd import kernels
+from autograd import Tensor, explain_conv, kernels
 from autograd.geometry import Conv2dGeometry, Pool2dGeometry, conv2d_geometry, pool2d_geometry
 
 DTYPES = [np.float32, np.float64]
@@ -343,7 +343,7 @@ def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str
 
 SMALL_CALL = """
 import numpy as np
-from autograd import kernels
+from autograd import Tensor, explain_conv, kernels
 from autograd.geometry import conv2d_geometry
 g = conv2d_geometry("conv2d", (2, 64, 40, 40), (64, 64, 3, 3))
 x, w = np.ones(g.x_shape, np.float32), np.ones(g.weight_shape, np.float32)
@@ -437,6 +437,88 @@ def test_choice_of_algorithm_is_visible() -> None:
         kernels.explain("conv3d", dense, np.float32)
     with pytest.raises(TypeError, match="explain: dtype must be float32 or float64"):
         kernels.explain("conv2d", dense, np.float16)
+
+
+def test_the_first_of_several_algorithms_that_serves_is_used() -> None:
+    dense = conv2d_geometry("conv2d", (1, 4, 8, 8), (4, 4, 3, 3))
+    with kernels.use_algorithm("depthwise", "direct"):
+        how = kernels.explain("conv2d", dense, np.float32)
+        assert (how.algorithm, how.reason) == ("direct", "asked for: depthwise, direct")
+        with kernels.use_algorithm():
+            assert kernels.explain("conv2d", dense, np.float32).reason != how.reason
+
+
+def test_algorithms_are_forced_by_the_environment() -> None:
+    code = "import autograd; print([how.algorithm for how in autograd.explain_conv((8, 64, 56, 56), (64, 64, 3, 3))])"
+
+    def run(names: str) -> subprocess.CompletedProcess[str]:
+        environment = {**os.environ, "AUTOGRAD_ALGORITHM": names}
+        return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+
+    assert run("direct").stdout == "['direct', 'direct', 'direct']\n"
+    assert run("depthwise, winograd_2x2").stdout == "['winograd_2x2', 'winograd_2x2', 'winograd_2x2']\n"
+    assert "algorithm depthwise does not serve conv2d of" in run("depthwise").stderr
+    assert "AUTOGRAD_ALGORITHM must be of" in run("magic").stderr
+
+
+def test_float32_precision_permits_algorithms() -> None:
+    geometry = conv2d_geometry("conv2d", (2, 64, 28, 28), (64, 64, 3, 3), padding=1)
+    classes = ["highest", "high", "medium"]
+    for precision in classes:
+        with kernels.set_float32_precision(precision):
+            assert kernels.get_float32_precision() == precision
+            for name in MAPS:
+                how = kernels.explain(name, geometry, np.float32)
+                assert how.precision == precision
+                assert classes.index(how.error_class) <= classes.index(precision)
+                assert how.algorithm in how.candidates
+                assert kernels.explain(name, geometry, np.float64).error_class == "highest"
+            assert (kernels.explain("conv2d", geometry, np.float32).error_class == "highest") == (
+                precision == "highest"
+            )
+        assert kernels.get_float32_precision() == "highest"
+    kernels.set_float32_precision("high")
+    assert kernels.get_float32_precision() == "high"
+    kernels.set_float32_precision("highest")
+    with pytest.raises(ValueError, match="set_float32_precision: precision must be 'highest', 'high' or 'medium', got"):
+        kernels.set_float32_precision("low")
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_the_automatic_choice_is_as_accurate_as_its_class(precision: str) -> None:
+    case = ConvCase("3x3", (2, 64, 28, 28), (64, 64, 3, 3), padding=1)
+    g, *operands = conv_operands(case, np.float32)
+    with kernels.set_float32_precision(precision):
+        for name in MAPS:
+            expected, magnitudes = reference_map(name, case, np.float32)
+            actual = compute(kernels, name, g, *operands)
+            assert_sum_close(actual, expected, magnitudes, terms(name, g), kernels.explain(name, g, np.float32))
+            if precision == "highest":
+                with kernels.use_algorithm("direct"):
+                    direct = compute(kernels, name, g, *operands)
+                # No worse than the direct sum, up to the luck of one draw.
+                assert np.abs(actual - expected).max() <= 1.5 * np.abs(direct - expected).max()
+
+
+def test_numbers_that_bfloat16_cannot_hold_are_not_lost() -> None:
+    """The largest float32 numbers round to infinity in bfloat16; the result must be what the products are."""
+    g = conv2d_geometry("conv2d", (1, 32, 6, 6), (32, 32, 3, 3), padding=1)
+    x, weight = np.ones(g.x_shape, np.float32), np.zeros(g.weight_shape, np.float32)
+    x[0, 0, 0, 0] = np.finfo(np.float32).max
+    weight[:, :, 1, 1] = np.eye(32)
+    with kernels.set_float32_precision("medium"):
+        assert np.array_equal(kernels.conv2d(x, weight, None, g), x)
+        assert np.array_equal(kernels.conv2d_input(x, weight, g), x)
+
+
+def test_explain_conv_takes_arrays_tensors_and_shapes() -> None:
+    x, weight = np.ones((2, 3, 8, 8)), Tensor(np.ones((4, 3, 3, 3)), requires_grad=True)
+    explanations = explain_conv(x, weight, stride=2, padding=1)
+    assert [how.map for how in explanations] == list(MAPS)
+    assert explanations == explain_conv((2, 3, 8, 8), (4, 3, 3, 3), 2, 1, dtype=np.float64)
+    assert all(how.workspace_bytes > 0 and how.reason and how.isa == kernels.isa() for how in explanations)
+    with pytest.raises(ValueError, match="explain_conv: "):
+        explain_conv((2, 3, 8, 8), (4, 5, 3, 3))
 
 
 def test_rejected_dtypes() -> None:
