@@ -2,6 +2,9 @@
  * size. */
 #include "panel.h"
 
+#define INLINE static inline __attribute__((always_inline))
+#define UNROLLED_FOR _Pragma("GCC unroll 16") for
+
 #define T uint32_t
 #define NAME(x) x##_32
 #include "panel.inc"

@@ -19,7 +19,7 @@ struct panel {
 /* Packs channels begin..end of a panel. */
 void pack_panel(const struct panel *panel, int32_t element_size, const void *weight, int64_t begin, int64_t end,
                 void *packed);
-/* The inverse, for all channels of a panel; its padding is ignored. */
+/* The inverse, for a panel of whole filters in one chunk; its padding is ignored. */
 void unpack_panel(const struct panel *panel, int32_t element_size, const void *packed, void *weight);
 
 /* The columns of all groups, cut into panels: numbers shared by the stages of the direct algorithms. */
