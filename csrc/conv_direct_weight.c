@@ -4,27 +4,33 @@
  * contributes the outer product of a source pixel and the gradient's pixel. In stage 0 an item is a range of panels
  * times a fixed chunk of the pixels; it walks the chunk in blocks, copies the gradient's columns of a block side by
  * side, and adds each block's sum, formed in registers, to its partial result: short sums of sums lose fewer digits
- * than one long sum. Stage 1 adds the chunks' partial results in order and writes them as OIHW. */
+ * than one long sum. Where each source pixel is read by one tap only, those of a block are copied, too: pixels whose
+ * distance is a power of two would evict each other from the caches. Stage 1 adds the chunks' partial results in order
+ * and writes them as OIHW. */
 #include <string.h>
 #include "panel.h"
 #include "sources.h"
 
 enum {
-    BLOCK_PIXELS = 224,      /* pixels summed in registers */
+    BLOCK_PIXELS = 112,      /* summed in registers; a panel of them takes half of a first-level cache */
     TABLE_ENTRIES = 1 << 15, /* of an indirection table, beyond which blocks get smaller */
     PATCH_CHANNELS = 8,      /* up to this many channels, and no groups, patches are copied instead of a table */
-    ITEMS = 16,              /* wanted for balance between threads: chunks of pixels, then ranges of panels */
+    COPIED_ROWS = 512,       /* at most, of copied source pixels: a quarter of a second-level cache */
+    ITEMS = 8,               /* wanted for balance between threads: chunks of pixels, then ranges of panels */
+    CHUNK_BLOCKS = 4,        /* below which a chunk is not worth its partial result */
     PARTIAL_BYTES = 8 << 20, /* of all partial results, beyond which there are fewer chunks */
 };
 
 struct layout {
     struct panels panels;
-    int64_t rows, taps; /* input channels of a group; taps of the kernel */
-    bool patches;
+    int64_t rows, taps;     /* input channels of a group; taps of the kernel */
+    bool patches, copy;     /* whether patches of all taps, or source pixels, are copied */
+    int64_t products, length, step; /* matrix products of a panel and a block; rows of each, and at a time */
     int64_t pixels, block;
-    int64_t splits, units;                   /* ranges of panels, panels in a range */
-    int64_t chunks, blocks;                  /* chunks of pixels, blocks in a chunk */
-    int64_t partial;                         /* bytes of one chunk's result */
+    int64_t splits, units;  /* ranges of panels, panels in a range */
+    int64_t chunks, blocks; /* chunks of pixels, blocks in a chunk */
+    int64_t partial;        /* bytes of one chunk's result */
+    int64_t copy_size;      /* bytes from one copied patch or pixel to the next */
     int64_t zeros, sources, copied, scratch; /* bytes of a thread's scratch: its first three parts, and all */
 };
 
@@ -38,11 +44,15 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
         .pixels = g->batch * g->output[0] * g->output[1],
     };
     l.patches = g->groups == 1 && l.rows <= PATCH_CHANNELS && l.taps > 1;
+    l.copy = g->groups == 1 && l.taps == 1;
+    l.products = l.patches ? 1 : l.taps;
+    l.length = l.patches ? l.taps * l.rows : l.rows;
+    l.step = max64(l.copy ? min64(l.length, COPIED_ROWS) : l.length, 1);
     l.block = max64(min64(min64(BLOCK_PIXELS, TABLE_ENTRIES / l.taps), l.pixels), 1);
 
     l.partial = cache_lines(l.panels.groups * l.panels.padded * l.taps * l.rows * size);
-    int64_t chunks = max64(min64(ITEMS, PARTIAL_BYTES / max64(l.partial, 1)), 1);
     int64_t blocks = ceil_div(l.pixels, l.block);
+    int64_t chunks = max64(min64(min64(ITEMS, PARTIAL_BYTES / max64(l.partial, 1)), blocks / CHUNK_BLOCKS), 1);
     l.blocks = max64(ceil_div(blocks, chunks), 1);
     l.chunks = max64(ceil_div(blocks, l.blocks), 1);
     int64_t units = l.panels.groups * l.panels.count;
@@ -50,9 +60,13 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     l.splits = ceil_div(units, l.units);
 
     l.zeros = cache_lines(g->in_channels * size);
-    l.sources = cache_lines(l.taps * l.block * (int64_t)sizeof(void *));
+    l.sources = cache_lines((l.taps + l.copy) * l.block * (int64_t)sizeof(void *));
     l.copied = cache_lines(l.block * l.panels.width * size);
-    l.scratch = l.zeros + l.sources + l.copied + (l.patches ? cache_lines(l.block * l.taps * l.rows * size) : 0);
+    if (l.patches)
+        l.copy_size = l.length * size;
+    else if (l.copy)
+        l.copy_size = (ceil_div(l.step * size, 64) | 1) * 64;
+    l.scratch = l.zeros + l.sources + l.copied + cache_lines(l.block * l.copy_size);
     return l;
 }
 
@@ -70,12 +84,20 @@ static bool plan_direct_weight(struct conv2d_plan *plan, const struct kernels *k
     return true;
 }
 
-/* `columns` values of each pixel, side by side and padded to `width`. */
+/* Copies a panel's columns of each pixel side by side and pads them to `width`. Those that lie `ahead` bytes further on
+ * will be wanted next. */
 static void copy_columns(const char *from, int64_t pixel_size, int64_t pixels, int64_t columns_size, int64_t width_size,
-                         char *to) {
+                         int64_t ahead, char *to) {
     for (int64_t pixel = 0; pixel < pixels; pixel++, from += pixel_size, to += width_size) {
-        memcpy(to, from, (size_t)columns_size);
-        memset(to + columns_size, 0, (size_t)(width_size - columns_size));
+        for (int64_t line = 0; line < columns_size; line += 64)
+            __builtin_prefetch(from + ahead + line, 0, 2);
+        int64_t whole = columns_size / 64 * 64;
+        for (int64_t line = 0; line < whole; line += 64)
+            memcpy(to + line, from + line, 64);
+        if (whole < width_size) {
+            memcpy(to + whole, from + whole, (size_t)(columns_size - whole));
+            memset(to + columns_size, 0, (size_t)(width_size - columns_size));
+        }
     }
 }
 
@@ -88,7 +110,7 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
 
     char *zeros = job->workspace + l.chunks * l.partial + thread * l.scratch;
     const void **sources = (const void **)(zeros + l.zeros);
-    const void **patches = sources;
+    const void **operands = l.copy ? sources + l.block : sources; /* of the products: copies or originals */
     char *copied = (char *)sources + l.sources;
     char *copies = copied + l.copied;
     memset(zeros, 0, (size_t)(g->in_channels * size));
@@ -104,27 +126,35 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
         int64_t first = block * l.block, pixels = min64(l.block, l.pixels - first);
         if (pixels <= 0)
             break;
+        int64_t following = first + 2 * l.block <= l.pixels ? l.block : 0;
         if (l.patches)
-            copy_patches(&walk, first, pixels, job->x, g->in_channels * size, copies, patches);
+            copy_patches(&walk, first, pixels, job->x, g->in_channels * size, copies, operands);
         else
             fill_sources(&walk, first, pixels, job->x, g->in_channels * size, zeros, sources, l.block);
-        for (int64_t u = first_unit; u <= last_unit; u++) {
-            unit = unit_of(&l.panels, u);
-            const char *gradient =
-                job->y + (first * g->out_channels + unit.group * l.panels.columns + unit.column) * size;
-            copy_columns(gradient, g->out_channels * size, pixels, unit.columns * size, unit.width * size, copied);
-            char *result = partial + unit.before * l.taps * l.rows * size;
-            struct gemm_over_pixels gemm = {
-                .rows = l.patches ? l.taps * l.rows : l.rows,
-                .columns = unit.width,
-                .pixels = pixels,
-                .first = l.patches ? 0 : unit.group * l.rows,
-                .panel = copied,
-            };
-            for (int64_t tap = 0; tap < (l.patches ? 1 : l.taps); tap++) {
-                gemm.sources = l.patches ? patches : sources + tap * l.block;
-                gemm.result = result + tap * l.rows * unit.width * size;
-                job->kernels->gemm_over_pixels(&gemm);
+        for (int64_t row = 0; row < l.length; row += l.step) {
+            int64_t rows = min64(l.step, l.length - row);
+            for (int64_t pixel = 0; l.copy && pixel < pixels; pixel++) {
+                operands[pixel] = copies + pixel * l.copy_size;
+                memcpy(copies + pixel * l.copy_size, (const char *)sources[pixel] + row * size, (size_t)(rows * size));
+            }
+            for (int64_t u = first_unit; u <= last_unit; u++) {
+                unit = unit_of(&l.panels, u);
+                const char *gradient =
+                    job->y + (first * g->out_channels + unit.group * l.panels.columns + unit.column) * size;
+                copy_columns(gradient, g->out_channels * size, pixels, unit.columns * size, unit.width * size,
+                             following * g->out_channels * size, copied);
+                struct gemm_over_pixels gemm = {
+                    .rows = rows,
+                    .columns = unit.width,
+                    .pixels = pixels,
+                    .first = l.patches || l.copy ? 0 : unit.group * l.rows,
+                    .panel = copied,
+                };
+                for (int64_t tap = 0; tap < l.products; tap++) {
+                    gemm.sources = operands + tap * l.block;
+                    gemm.result = partial + (unit.before * l.taps * l.rows + (tap * l.rows + row) * unit.width) * size;
+                    job->kernels->gemm_over_pixels(&gemm);
+                }
             }
         }
     }
