@@ -52,6 +52,7 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
 
     l.partial = cache_lines(l.panels.groups * l.panels.padded * l.taps * l.rows * size);
     int64_t blocks = ceil_div(l.pixels, l.block);
+    l.block = max64(ceil_div(l.pixels, max64(blocks, 1)), 1);
     int64_t chunks = max64(min64(min64(ITEMS, PARTIAL_BYTES / max64(l.partial, 1)), blocks / CHUNK_BLOCKS), 1);
     l.blocks = max64(ceil_div(blocks, chunks), 1);
     l.chunks = max64(ceil_div(blocks, l.blocks), 1);
@@ -120,7 +121,8 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
     int64_t first_unit = split * l.units, last_unit = min64(first_unit + l.units, l.panels.groups * l.panels.count) - 1;
     struct unit unit = unit_of(&l.panels, last_unit);
     int64_t begin = unit_of(&l.panels, first_unit).before, end = unit.before + unit.width;
-    memset(partial + begin * l.taps * l.rows * size, 0, (size_t)((end - begin) * l.taps * l.rows * size));
+    if (l.pixels == 0)
+        memset(partial + begin * l.taps * l.rows * size, 0, (size_t)((end - begin) * l.taps * l.rows * size));
 
     for (int64_t block = chunk * l.blocks; block < (chunk + 1) * l.blocks; block++) {
         int64_t first = block * l.block, pixels = min64(l.block, l.pixels - first);
@@ -149,6 +151,7 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
                     .pixels = pixels,
                     .first = l.patches || l.copy ? 0 : unit.group * l.rows,
                     .panel = copied,
+                    .add = block > chunk * l.blocks,
                 };
                 for (int64_t tap = 0; tap < l.products; tap++) {
                     gemm.sources = operands + tap * l.block;
@@ -250,6 +253,7 @@ static void accumulate_pairs(const struct conv2d_job *job, int64_t item, int32_t
                     .pixels = ceil_div(pixels, 2),
                     .sources = source_pairs,
                     .panel = y_pairs + (u - first_unit) * unit_pairs,
+                    .add = true,
                     .result = partial + (unit.before * l.taps + tap * unit.width) * l.rows * 4,
                 };
                 bf16->kernels.gemm_over_pixels(&gemm);

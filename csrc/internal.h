@@ -19,12 +19,14 @@ struct gemm {
     bool stream;
 };
 
-/* Rows are channels, the reduction runs over pixels: result[row][column] += sum over pixels of
- * sources[pixel][first + row] * panel[pixel][column], where a row of panel and result is `columns` long. */
+/* Rows are channels, the reduction runs over pixels: result[row][column] = sum over pixels of
+ * sources[pixel][first + row] * panel[pixel][column], where a row of panel and result is `columns` long. With `add` the
+ * sum is added to what the result holds. */
 struct gemm_over_pixels {
     int64_t rows, columns, pixels, first;
     const void *const *sources;
     const void *panel;
+    bool add;
     void *result;
 };
 

@@ -171,7 +171,6 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
     int64_t chunk = item / (l.row_blocks * l.unit_blocks);
     char *sums = l.chunks == 1 ? scratch.sums : job->workspace + item * l.sums;
     memset(scratch.zeros, 0, (size_t)l.zeros);
-    memset(sums, 0, (size_t)l.sums);
 
     int64_t end = min64((chunk + 1) * l.chunk, l.tiles);
     for (int64_t tile = chunk * l.chunk; tile < end; tile += l.group) {
@@ -218,6 +217,7 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
                     .first = value * l.input_step,
                     .sources = scratch.sources,
                     .panel = scratch.gradients + (value * l.gradient_step + u * l.group * l.panels.width) * size,
+                    .add = tile > chunk * l.chunk,
                     .result = sums + (u * l.panels.width * l.values + value * unit.width) * l.rows * size,
                 };
                 job->kernels->gemm_over_pixels(&gemm);
