@@ -57,6 +57,14 @@ static bool many_weights(const struct conv2d_plan *plan) {
     return g->in_channels * g->out_channels * g->kernel[0] * g->kernel[1] >= INT64_C(1) << 16;
 }
 
+/* A group would leave most of a vector empty. With more channels in a group there is too much to spread. */
+static bool narrow_groups(const struct conv2d_plan *plan) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    int64_t lanes = kernels_for(plan->isa, plan->element_size)->lanes;
+    int64_t columns = (plan->map == CONV2D_INPUT ? g->in_channels : g->out_channels) / g->groups;
+    return columns <= min64(lanes / 2, 4);
+}
+
 /* The choice: the first row that is accurate enough, whose algorithm serves the problem, and that pays there. */
 static const struct {
     const struct conv2d_algorithm *algorithm;
@@ -66,6 +74,8 @@ static const struct {
 } choices[] = {
     {&depthwise, HIGHEST, always, "every input channel is a group of its own"},
     {&depthwise_weight, HIGHEST, always, "every input channel is a group of its own"},
+    {&grouped, HIGHEST, narrow_groups, "groups have at most 4 channels, and several fit in a vector"},
+    {&grouped_weight, HIGHEST, narrow_groups, "groups have at most 4 channels, and several fit in a vector"},
     {&direct_bf16, MEDIUM, always, "bfloat16: two products where float32 has one"},
     {&direct_bf16_weight, MEDIUM, always, "bfloat16: two products where float32 has one"},
     {&winograd_4x4, HIGH, winograd_4x4_pays,

@@ -1,84 +1,85 @@
-/* Depthwise convolution, where every input channel is a group of its own: no reduction over channels, so channels are
- * the lanes.
+/* Depthwise convolution, where every channel is a group of its own: no reduction over channels, so channels are the
+ * lanes.
  *
- * The indirection table and its walks are those of the direct algorithm (sources.h). With several output channels for
- * each input channel (a multiplier), output channel c * multiplier + m is seen as channel c of plane m: planes of the
- * output live in the workspace, and splitting the output into planes or merging them is a stage before or after. */
+ * The walks are those of the direct algorithm (sources.h), but only the tiles at the edges of a row, some of whose taps
+ * read zeros, need a table of pointers. Others need one for each line of taps, which is a line of zeros above and below
+ * the image. Tiles of a strip, as wide as a tile, are computed downwards, so that their source stays in the first-level
+ * cache until its last tap. */
 #include <string.h>
 #include "sources.h"
 
 enum {
-    BLOCK_PIXELS = 224,      /* pixels at most in a block */
-    TABLE_ENTRIES = 1 << 15, /* of an indirection table, beyond which blocks get smaller */
-    ITEMS = 16,              /* wanted for balance between threads */
+    ITEMS = 32,              /* wanted for balance between threads: blocks of rows, then ranges of channels */
+    CACHE_BYTES = 24 << 10,  /* of the source, read by the taps of a tile: part of a first-level cache */
+    RUNS = 32,               /* weight gradient: summed in registers */
+    TABLE_ENTRIES = 1 << 15, /* weight gradient: of the runs' pointers, beyond which there are fewer runs */
+    CHUNKS = 16,             /* weight gradient: chunks of rows at most, and ... */
+    CHUNK_PIXELS = 1024,     /* ... the pixels wanted in each */
     PARTIAL_BYTES = 8 << 20, /* of all partial weight gradients, beyond which there are fewer chunks */
 };
 
 struct layout {
-    int64_t channels, multiplier, taps, phases[2];
-    int64_t pixels;               /* of the output, and of each of its planes */
-    int64_t block, blocks;        /* pixels in a block, blocks (of the largest phase) */
-    int64_t chunks, chunk_blocks; /* weight gradient: chunks of pixels, blocks in a chunk */
-    int64_t row;                  /* bytes of one value for each channel */
-    int64_t weights, planes; /* bytes of the workspace's parts: weights and initial values, or partial sums; planes */
-    int64_t zeros, sources, results, scratch; /* bytes of a thread's scratch: its parts, and all */
+    int64_t channels, vectors, taps, phases[2];
+    int64_t rows, block;    /* rows walked in all images, rows in a block (weight gradient: in a chunk) */
+    int64_t blocks, splits; /* blocks of rows, ranges of vectors */
+    int64_t columns;        /* tiles in a row */
+    int64_t strips, nest;   /* of tiles; vectors that are taken down a strip together */
+    int64_t runs, entries;  /* weight gradient: runs summed in registers; pointers of a run, at most */
+    int64_t pixel, line;    /* bytes of a pixel, and of a line of zeros */
+    int64_t weights, sums;  /* bytes of the workspace's parts: weights and initial values, or one chunk's sums */
+    int64_t axes, scratch;  /* bytes of a thread's axes, one for each phase, and with its runs and their pointers */
 };
 
-static struct layout layout_of(const struct conv2d_plan *plan) {
+static struct layout layout_of(const struct conv2d_plan *plan, const struct kernels *kernels) {
     const struct conv2d_geometry *g = &plan->geometry;
     bool over_input = plan->map == CONV2D_INPUT;
     int64_t size = plan->element_size;
     struct layout l = {
         .channels = g->in_channels,
-        .multiplier = g->out_channels / g->in_channels,
+        .vectors = ceil_div(g->in_channels, kernels->lanes),
         .taps = g->kernel[0] * g->kernel[1],
         .phases = {over_input ? input_phases(g, 0) : 1, over_input ? input_phases(g, 1) : 1},
-        .pixels = g->batch * g->output[0] * g->output[1],
-        .row = g->in_channels * size,
+        .rows = g->batch * (over_input ? g->input[0] : g->output[0]),
+        .pixel = g->in_channels * size,
     };
-    int64_t walked = l.pixels;
-    if (over_input)
-        walked = g->batch * ceil_div(g->input[0], g->stride[0]) * ceil_div(g->input[1], g->stride[1]);
-    int64_t wanted = ceil_div(ceil_div(walked * l.phases[0] * l.phases[1], ITEMS), 4) * 4;
-    l.block = max64(min64(min64(BLOCK_PIXELS, wanted), TABLE_ENTRIES / l.taps / 4 * 4), 4);
-    l.blocks = ceil_div(walked, l.block);
-
+    l.line = cache_lines((over_input ? g->output[1] : g->input[1]) * l.pixel);
+    l.columns = ceil_div(over_input ? ceil_div(g->input[1], g->stride[1]) : g->output[1], TILE_COLUMNS);
+    int64_t tile_vector = g->kernel[0] * TILE_COLUMNS * (over_input ? 1 : g->stride[1]) * kernels->lanes * size;
+    l.nest = max64(min64(CACHE_BYTES / tile_vector, l.vectors), 1);
+    l.strips = ceil_div(l.columns, max64(CACHE_BYTES / (l.nest * tile_vector), 1));
+    int64_t tap_size = l.vectors * kernels->lanes * size;
+    l.runs = 1;
+    l.entries = g->kernel[0] * max64(g->kernel[1] * TILE_COLUMNS, TILE_SPAN);
     if (plan->map == CONV2D_WEIGHT) {
-        int64_t partial = cache_lines(l.multiplier * l.taps * l.row);
-        int64_t chunks = max64(min64(ITEMS, PARTIAL_BYTES / max64(partial, 1)), 1);
-        l.chunk_blocks = max64(ceil_div(l.blocks, chunks), 1);
-        l.chunks = max64(ceil_div(l.blocks, l.chunk_blocks), 1);
-        l.weights = l.chunks * partial;
+        l.strips = 1;
+        l.sums = cache_lines(l.taps * tap_size);
+        int64_t chunks = min64(ceil_div(l.rows * g->output[1], CHUNK_PIXELS), PARTIAL_BYTES / l.sums);
+        l.block = max64(ceil_div(l.rows, max64(min64(chunks, CHUNKS), 1)), 1);
+        l.runs = max64(min64(RUNS, TABLE_ENTRIES / l.entries), 1);
     } else {
-        l.weights = cache_lines(l.multiplier * (1 + l.taps) * l.row);
+        l.weights = cache_lines((1 + l.taps) * tap_size);
+        l.block = max64(ceil_div(l.rows, ITEMS), 1);
     }
-    l.planes = l.multiplier > 1 ? cache_lines(l.multiplier * l.pixels * l.row) : 0;
-    l.zeros = cache_lines(l.row);
-    l.sources = cache_lines(l.taps * l.block * (int64_t)sizeof(void *));
-    l.results = cache_lines(l.block * (int64_t)sizeof(void *));
-    l.scratch = l.zeros + l.sources + l.results;
+    l.blocks = ceil_div(l.rows, l.block);
+    /* A partial vector overlaps the one before it, so that the two belong to one range. */
+    l.splits = max64(min64(ceil_div(ITEMS, max64(l.blocks, 1)), g->in_channels / kernels->lanes), 1);
+    l.axes = cache_lines((l.phases[0] + l.phases[1]) * (int64_t)sizeof(struct axis));
+    l.scratch = l.axes + cache_lines(l.runs * ((int64_t)sizeof(struct run) + l.entries * (int64_t)sizeof(void *)));
     return l;
 }
 
 static bool serves(const struct conv2d_geometry *g) {
-    return g->groups == g->in_channels && g->groups > 1 && g->out_channels > 0;
+    return g->groups == g->in_channels && g->groups > 1 && g->out_channels == g->groups;
 }
 
-/* The output, as plane `m`, is an array of pixels of all input channels. */
-static char *plane(const struct conv2d_job *job, const struct layout *l, int64_t m) {
-    return l->multiplier == 1 ? job->y : job->workspace + l->weights + m * l->pixels * l->row;
+static struct axis axis_of(const struct conv2d_plan *plan, int axis, int64_t phase) {
+    return plan->map == CONV2D_INPUT ? walk_input(&plan->geometry, axis, phase) : walk_output(&plan->geometry, axis);
 }
 
-static struct walk walk_of(const struct conv2d_plan *plan, int64_t phase_row, int64_t phase_column) {
-    const struct conv2d_geometry *g = &plan->geometry;
-    if (plan->map == CONV2D_INPUT)
-        return (struct walk){{walk_input(g, 0, phase_row), walk_input(g, 1, phase_column)}, g->batch};
-    return (struct walk){{walk_output(g, 0), walk_output(g, 1)}, g->batch};
-}
-
-/* Taps stored before those of a walk's phase. */
-static int64_t taps_before(const struct conv2d_geometry *g, const struct walk *walk) {
-    return walk->axis[0].taps_before * g->kernel[1] + walk->axis[0].taps * walk->axis[1].taps_before;
+/* Taps stored before those of a phase. */
+static int64_t taps_before(const struct conv2d_geometry *g, const struct axis *vertical,
+                           const struct axis *horizontal) {
+    return vertical->taps_before * g->kernel[1] + vertical->taps * horizontal->taps_before;
 }
 
 static void copy_element(int64_t size, const char *from, char *to) {
@@ -88,110 +89,164 @@ static void copy_element(int64_t size, const char *from, char *to) {
         memcpy(to, from, 8);
 }
 
+/* The range of vectors that is number `split`. */
+static void set_range(const struct layout *l, const struct kernels *kernels, int64_t split, struct depthwise *product) {
+    int64_t whole = l->channels / kernels->lanes;
+    product->first = whole * split / l->splits;
+    product->last = split + 1 == l->splits ? l->vectors : whole * (split + 1) / l->splits;
+}
+
+static void set_lines(const struct axis *vertical, const struct axis *horizontal, int64_t channels,
+                      struct depthwise *product) {
+    product->lines = vertical->taps;
+    product->width = horizontal->taps;
+    product->stride = horizontal->source_step;
+    product->dilation = horizontal->offset_step;
+    product->step = channels;
+    product->result_step = horizontal->step * channels;
+}
+
+/* Where the taps of a run read, which begins at `row` and `column` of the walks in one image. */
+static void fill_run(const struct axis *vertical, const struct axis *horizontal, const struct depthwise *product,
+                     int64_t row, int64_t column, const char *image, int64_t pixel, const char *zeros,
+                     const void **sources, struct run *run) {
+    const int64_t size = horizontal->source_size, stride = product->stride, dilation = product->dilation;
+    int64_t first = column * stride + horizontal->offset;
+    int64_t last = first + (run->columns - 1) * stride + (product->width - 1) * dilation;
+    bool walk = tile_stride(product);
+    int64_t source_row = row * vertical->source_step + vertical->offset;
+    run->sources = sources;
+    for (int64_t u = 0; u < product->lines; u++, source_row += vertical->offset_step) {
+        bool inside = source_row >= 0 && source_row < vertical->source_size;
+        const char *line = image + source_row * size * pixel;
+        if (!run->table) {
+            sources[u] = inside ? line + first * pixel : zeros;
+        } else if (walk) {
+            const void **entry = sources + u * TILE_SPAN - first;
+            for (int64_t i = first; i <= last; i++)
+                entry[i] = inside && i >= 0 && i < size ? line + i * pixel : zeros;
+        } else {
+            for (int64_t v = 0; v < product->width; v++) {
+                const void **entry = sources + (u * product->width + v) * TILE_COLUMNS;
+                for (int64_t k = 0, i = first + v * dilation; k < run->columns; k++, i += stride)
+                    entry[k] = inside && i >= 0 && i < size ? line + i * pixel : zeros;
+            }
+        }
+    }
+}
+
+/* The next run of tiles begin..end of a row: adjacent tiles that need no table, or one that does. */
+static struct run next_run(const struct axis *axis, int64_t tiles, int64_t *begin, int64_t end) {
+    int64_t reach = (axis->taps - 1) * axis->offset_step, column = axis->count * *begin / tiles, columns;
+    struct run run = {.table = column * axis->source_step + axis->offset < 0};
+    do {
+        columns = axis->count * (*begin + 1) / tiles - column;
+        if ((column + columns - 1) * axis->source_step + axis->offset + reach >= axis->source_size) {
+            if (run.columns > 0)
+                break;
+            run.table = true;
+        }
+        run.columns = columns;
+        ++*begin;
+    } while (!run.table && *begin < end);
+    return run;
+}
+
 /* ---- Convolution and input gradient ---- */
 
 static bool plan_depthwise(struct conv2d_plan *plan, const struct kernels *kernels) {
     const struct conv2d_geometry *g = &plan->geometry;
     if (plan->map == CONV2D_WEIGHT || !serves(g))
         return false;
-    struct layout l = layout_of(plan);
-    double values = (double)l.pixels * g->out_channels;
-    bool merged = l.multiplier > 1;
-    plan->stages = 4;
-    plan->items[0] = l.multiplier;
-    plan->nanoseconds[0] = 2.0 * g->out_channels * l.taps;
-    plan->items[1] = merged && plan->map == CONV2D_INPUT ? ceil_div(l.pixels, BLOCK_PIXELS) : 0;
-    plan->nanoseconds[1] = values;
-    plan->items[2] = l.phases[0] * l.phases[1] * l.blocks;
-    plan->nanoseconds[2] = values * l.taps / kernels->lanes + 2.0 * l.pixels * l.taps;
-    plan->items[3] = merged && plan->map == CONV2D ? ceil_div(l.pixels, BLOCK_PIXELS) : 0;
-    plan->nanoseconds[3] = values;
-    plan->workspace_size = l.weights + l.planes + plan->threads * l.scratch;
+    struct layout l = layout_of(plan, kernels);
+    double values = (double)g->batch * g->output[0] * g->output[1] * g->out_channels;
+    plan->stages = 2;
+    plan->items[0] = l.vectors;
+    plan->nanoseconds[0] = (double)g->out_channels * l.taps;
+    plan->items[1] = l.blocks * l.splits;
+    plan->nanoseconds[1] = values * (0.3 * l.taps / kernels->lanes + 0.1);
+    plan->workspace_size = l.line + l.weights + plan->threads * l.scratch;
     return true;
 }
 
-/* The weights of plane m: initial values, then phase by phase [tap][channel]. */
-static void pack(const struct conv2d_job *job, int64_t m, int32_t thread) {
+/* One vector of initial values, and phase by phase [vector][tap][lane] of the weights; and the line of zeros. */
+static void pack(const struct conv2d_job *job, int64_t vector, int32_t thread) {
     (void)thread;
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
-    struct layout l = layout_of(plan);
-    int64_t size = plan->element_size;
-    char *initial = job->workspace + m * (1 + l.taps) * l.row;
-    memset(initial, 0, (size_t)l.row);
+    struct layout l = layout_of(plan, job->kernels);
+    int64_t size = plan->element_size, lanes = job->kernels->lanes, tap_size = l.vectors * lanes * size;
+    int64_t start = vector_start(vector, l.channels, lanes), used = min64(lanes, l.channels);
+    char *initial = job->workspace + l.line + vector * lanes * size;
+    if (vector == 0)
+        memset(job->workspace, 0, (size_t)l.line);
+    memset(initial, 0, (size_t)(lanes * size));
     if (job->bias)
-        for (int64_t c = 0; c < l.channels; c++)
-            copy_element(size, job->bias + (c * l.multiplier + m) * size, initial + c * size);
+        memcpy(initial, job->bias + start * size, (size_t)(used * size));
     for (int64_t phase = 0; phase < l.phases[0] * l.phases[1]; phase++) {
-        struct walk walk = walk_of(plan, phase / l.phases[1], phase % l.phases[1]);
-        char *to = initial + (1 + taps_before(g, &walk)) * l.row;
-        for (int64_t u = 0; u < walk.axis[0].taps; u++)
-            for (int64_t v = 0; v < walk.axis[1].taps; v++) {
-                int64_t tap = (walk.axis[0].first_tap + u * walk.axis[0].tap_step) * g->kernel[1] +
-                              walk.axis[1].first_tap + v * walk.axis[1].tap_step;
-                for (int64_t c = 0; c < l.channels; c++, to += size)
-                    copy_element(size, job->weight + ((c * l.multiplier + m) * l.taps + tap) * size, to);
+        struct axis vertical = axis_of(plan, 0, phase / l.phases[1]), horizontal = axis_of(plan, 1, phase % l.phases[1]);
+        char *to = job->workspace + l.line + (1 + taps_before(g, &vertical, &horizontal)) * tap_size +
+                   vector * vertical.taps * horizontal.taps * lanes * size;
+        for (int64_t u = 0; u < vertical.taps; u++)
+            for (int64_t v = 0; v < horizontal.taps; v++, to += lanes * size) {
+                int64_t tap = (vertical.first_tap + u * vertical.tap_step) * g->kernel[1] + horizontal.first_tap +
+                              v * horizontal.tap_step;
+                for (int64_t i = 0; i < used; i++)
+                    copy_element(size, job->weight + ((start + i) * l.taps + tap) * size, to + i * size);
             }
     }
 }
 
-static void split(const struct conv2d_job *job, int64_t item, int32_t thread) {
-    (void)thread;
-    struct layout l = layout_of(job->plan);
-    int64_t size = job->plan->element_size;
-    for (int64_t pixel = item * BLOCK_PIXELS; pixel < min64((item + 1) * BLOCK_PIXELS, l.pixels); pixel++)
-        for (int64_t m = 0; m < l.multiplier; m++)
-            for (int64_t c = 0; c < l.channels; c++)
-                copy_element(size, job->y + ((pixel * l.channels + c) * l.multiplier + m) * size,
-                             plane(job, &l, m) + (pixel * l.channels + c) * size);
-}
-
-static void merge(const struct conv2d_job *job, int64_t item, int32_t thread) {
-    (void)thread;
-    struct layout l = layout_of(job->plan);
-    int64_t size = job->plan->element_size;
-    for (int64_t pixel = item * BLOCK_PIXELS; pixel < min64((item + 1) * BLOCK_PIXELS, l.pixels); pixel++)
-        for (int64_t m = 0; m < l.multiplier; m++)
-            for (int64_t c = 0; c < l.channels; c++)
-                copy_element(size, plane(job, &l, m) + (pixel * l.channels + c) * size,
-                             job->y + ((pixel * l.channels + c) * l.multiplier + m) * size);
-}
-
-static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread) {
-    const struct conv2d_plan *plan = job->plan;
-    const struct conv2d_geometry *g = &plan->geometry;
-    struct layout l = layout_of(plan);
-    int64_t phase = item / l.blocks, first = item % l.blocks * l.block;
-    struct walk walk = walk_of(plan, phase / l.phases[1], phase % l.phases[1]);
-    int64_t pixels = min64(l.block, walk_pixels(&walk) - first);
-    if (pixels <= 0)
-        return; /* this phase has fewer pixels than the largest */
-
-    char *zeros = job->workspace + l.weights + l.planes + thread * l.scratch;
-    const void **sources = (const void **)(zeros + l.zeros);
-    void **results = (void **)((char *)sources + l.sources);
-    memset(zeros, 0, (size_t)l.row);
-    bool forward = plan->map == CONV2D;
-    for (int64_t m = 0; m < l.multiplier; m++) {
-        char *output = plane(job, &l, m);
-        fill_sources(&walk, first, pixels, forward ? job->x : output, l.row, zeros, sources, l.block);
-        fill_results(&walk, first, pixels, forward ? output : job->x, forward ? g->output : g->input, l.row, results);
-        const char *initial = job->workspace + m * (1 + l.taps) * l.row;
-        struct depthwise product = {
-            .rows = pixels,
-            .channels = l.channels,
-            .taps = walk.axis[0].taps * walk.axis[1].taps,
-            .pitch = l.block,
-            .sources = sources,
-            .panel = initial + (1 + taps_before(g, &walk)) * l.row,
-            .initial = forward || m == 0 ? initial : NULL,
-            .results = results,
-        };
-        job->kernels->depthwise(&product);
+/* The part of one row of the result that lies in a strip, for some vectors of channels. */
+static void multiply_row(const struct conv2d_job *job, const struct layout *l, struct depthwise *product, int64_t line,
+                         int64_t strip, const struct axis *axes[2], const void **sources) {
+    const struct conv2d_geometry *g = &job->plan->geometry;
+    bool forward = job->plan->map == CONV2D;
+    const int64_t *from = forward ? g->input : g->output, *to = forward ? g->output : g->input;
+    int64_t tap_size = l->vectors * job->kernels->lanes * job->plan->element_size;
+    int64_t row = line % to[0];
+    const struct axis *vertical = &axes[0][row % l->phases[0]];
+    const char *zeros = job->workspace, *packed = zeros + l->line;
+    const char *image = (forward ? job->x : job->y) + line / to[0] * from[0] * from[1] * l->pixel;
+    char *result = (forward ? job->y : job->x) + line * to[1] * l->pixel;
+    for (int64_t phase = 0; phase < l->phases[1]; phase++) {
+        const struct axis *horizontal = &axes[1][phase];
+        set_lines(vertical, horizontal, l->channels, product);
+        product->ahead = vertical->source_step * from[1] * l->channels;
+        product->weights = packed + (1 + taps_before(g, vertical, horizontal)) * tap_size;
+        int64_t tile = l->columns * strip / l->strips, end = l->columns * (strip + 1) / l->strips;
+        while (tile < end) {
+            int64_t column = horizontal->count * tile / l->columns;
+            struct run run = next_run(horizontal, l->columns, &tile, end);
+            run.result = result + (horizontal->start + column * horizontal->step) * l->pixel;
+            fill_run(vertical, horizontal, product, row / l->phases[0], column, image, l->pixel, zeros, sources, &run);
+            job->kernels->depthwise(product, &run);
+        }
     }
 }
 
-const struct conv2d_algorithm depthwise = {"depthwise", plan_depthwise, {pack, split, multiply, merge}};
+static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    struct layout l = layout_of(job->plan, job->kernels);
+    char *scratch = job->workspace + l.line + l.weights + thread * l.scratch;
+    const void **sources = (const void **)(scratch + l.axes);
+    struct axis *axes = (struct axis *)scratch;
+    for (int64_t phase = 0; phase < l.phases[0]; phase++)
+        axes[phase] = axis_of(job->plan, 0, phase);
+    for (int64_t phase = 0; phase < l.phases[1]; phase++)
+        axes[l.phases[0] + phase] = axis_of(job->plan, 1, phase);
+
+    struct depthwise product = {.channels = l.channels, .initial = job->workspace + l.line};
+    set_range(&l, job->kernels, item / l.blocks, &product);
+    int64_t block = item % l.blocks * l.block, last = product.last;
+    for (; product.first < last; product.first = product.last) {
+        product.last = min64(product.first + l.nest, last);
+        for (int64_t strip = 0; strip < l.strips; strip++)
+            for (int64_t line = block; line < min64(block + l.block, l.rows); line++)
+                multiply_row(job, &l, &product, line, strip, (const struct axis *[]){axes, axes + l.phases[0]}, sources);
+    }
+}
+
+const struct conv2d_algorithm depthwise = {"depthwise", plan_depthwise, {pack, multiply}};
 
 /* ---- Weight gradient ---- */
 
@@ -199,60 +254,77 @@ static bool plan_depthwise_weight(struct conv2d_plan *plan, const struct kernels
     const struct conv2d_geometry *g = &plan->geometry;
     if (plan->map != CONV2D_WEIGHT || !serves(g))
         return false;
-    struct layout l = layout_of(plan);
-    double values = (double)l.pixels * g->out_channels;
+    struct layout l = layout_of(plan, kernels);
+    double values = (double)l.rows * g->output[1] * g->out_channels;
     plan->stages = 3;
-    plan->items[0] = l.multiplier > 1 ? ceil_div(l.pixels, BLOCK_PIXELS) : 0;
-    plan->nanoseconds[0] = values;
-    plan->items[1] = l.chunks;
-    plan->nanoseconds[1] = values * l.taps / kernels->lanes + 2.0 * l.pixels * l.taps;
-    plan->items[2] = 1;
-    plan->nanoseconds[2] = 2.0 * l.chunks * g->out_channels * l.taps;
-    plan->workspace_size = l.weights + l.planes + plan->threads * l.scratch;
+    plan->items[0] = 1;
+    plan->items[1] = l.blocks * l.splits;
+    plan->nanoseconds[1] = values * (0.3 * l.taps / kernels->lanes + 0.1);
+    plan->items[2] = l.splits;
+    plan->nanoseconds[2] = (0.1 * l.blocks + 1.0) * g->out_channels * l.taps;
+    plan->workspace_size = l.line + max64(l.blocks, 1) * l.sums + plan->threads * l.scratch;
     return true;
 }
 
-/* A chunk's partial sums are [plane][tap][channel]. */
-static void accumulate(const struct conv2d_job *job, int64_t chunk, int32_t thread) {
+/* The line of zeros, and the sums of the first chunk, which there may be no rows for. */
+static void clear(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    (void)item;
+    (void)thread;
+    struct layout l = layout_of(job->plan, job->kernels);
+    memset(job->workspace, 0, (size_t)(l.line + l.sums));
+}
+
+static void accumulate(const struct conv2d_job *job, int64_t item, int32_t thread) {
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
-    struct layout l = layout_of(plan);
-    struct walk walk = walk_of(plan, 0, 0);
-    char *zeros = job->workspace + l.weights + l.planes + thread * l.scratch;
-    const void **sources = (const void **)(zeros + l.zeros);
-    char *partial = job->workspace + chunk * (l.weights / l.chunks);
-    memset(zeros, 0, (size_t)l.row);
-    memset(partial, 0, (size_t)(l.multiplier * l.taps * l.row));
-    for (int64_t block = chunk * l.chunk_blocks; block < min64((chunk + 1) * l.chunk_blocks, l.blocks); block++) {
-        int64_t first = block * l.block, pixels = min64(l.block, l.pixels - first);
-        fill_sources(&walk, first, pixels, job->x, l.row, zeros, sources, l.block);
-        for (int64_t m = 0; m < l.multiplier; m++) {
-            struct depthwise_over_pixels product = {
-                .pixels = pixels,
-                .channels = l.channels,
-                .taps = g->kernel[0] * g->kernel[1],
-                .pitch = l.block,
-                .sources = sources,
-                .gradient = plane(job, &l, m) + first * l.row,
-                .result = partial + m * l.taps * l.row,
-            };
-            job->kernels->depthwise_over_pixels(&product);
+    struct layout l = layout_of(plan, job->kernels);
+    struct axis vertical = walk_output(g, 0), horizontal = walk_output(g, 1);
+    int64_t chunk = item % l.blocks, vector_size = l.taps * job->kernels->lanes * plan->element_size;
+    char *zeros = job->workspace, *sums = zeros + l.line + chunk * l.sums;
+    struct run *runs = (struct run *)(zeros + l.line + l.blocks * l.sums + thread * l.scratch + l.axes);
+    const void **table = (const void **)(runs + l.runs);
+    struct depthwise product = {.channels = l.channels, .sums = sums};
+    set_lines(&vertical, &horizontal, l.channels, &product);
+    product.ahead = vertical.source_step * g->input[1] * l.channels;
+    product.result_ahead = g->output[1] * l.channels;
+    set_range(&l, job->kernels, item / l.blocks, &product);
+    memset(sums + product.first * vector_size, 0, (size_t)((product.last - product.first) * vector_size));
+
+    int64_t count = 0;
+    for (int64_t strip = 0; strip < l.strips; strip++)
+        for (int64_t line = chunk * l.block; line < min64((chunk + 1) * l.block, l.rows); line++) {
+            const char *image = job->x + line / g->output[0] * g->input[0] * g->input[1] * l.pixel;
+            int64_t tile = l.columns * strip / l.strips, end = l.columns * (strip + 1) / l.strips;
+            while (tile < end) {
+                int64_t column = horizontal.count * tile / l.columns;
+                runs[count] = next_run(&horizontal, l.columns, &tile, end);
+                runs[count].result = job->y + (line * horizontal.count + column) * l.pixel;
+                fill_run(&vertical, &horizontal, &product, line % g->output[0], column, image, l.pixel, zeros,
+                         table + count * l.entries, &runs[count]);
+                if (++count == l.runs) {
+                    job->kernels->depthwise_over_pixels(&product, runs, count);
+                    count = 0;
+                }
+            }
         }
+    job->kernels->depthwise_over_pixels(&product, runs, count);
+}
+
+static void reduce(const struct conv2d_job *job, int64_t split, int32_t thread) {
+    (void)thread;
+    struct layout l = layout_of(job->plan, job->kernels);
+    int64_t size = job->plan->element_size, lanes = job->kernels->lanes, used = min64(lanes, l.channels);
+    struct depthwise range;
+    set_range(&l, job->kernels, split, &range);
+    for (int64_t vector = range.first; vector < range.last; vector++) {
+        int64_t start = vector_start(vector, l.channels, lanes);
+        char *total = job->workspace + l.line + vector * l.taps * lanes * size;
+        for (int64_t chunk = 1; chunk < l.blocks; chunk++)
+            add_arrays(job->plan->element_size, l.taps * lanes, total + chunk * l.sums, total);
+        for (int64_t i = 0; i < used; i++)
+            for (int64_t tap = 0; tap < l.taps; tap++)
+                copy_element(size, total + (tap * lanes + i) * size, job->weight + ((start + i) * l.taps + tap) * size);
     }
 }
 
-static void reduce(const struct conv2d_job *job, int64_t item, int32_t thread) {
-    (void)item;
-    (void)thread;
-    struct layout l = layout_of(job->plan);
-    int64_t size = job->plan->element_size, count = l.multiplier * l.taps * l.channels;
-    char *total = job->workspace;
-    for (int64_t chunk = 1; chunk < l.chunks; chunk++)
-        add_arrays(job->plan->element_size, count, total + chunk * (l.weights / l.chunks), total);
-    for (int64_t m = 0; m < l.multiplier; m++)
-        for (int64_t tap = 0; tap < l.taps; tap++)
-            for (int64_t c = 0; c < l.channels; c++, total += size)
-                copy_element(size, total, job->weight + ((c * l.multiplier + m) * l.taps + tap) * size);
-}
-
-const struct conv2d_algorithm depthwise_weight = {"depthwise", plan_depthwise_weight, {split, accumulate, reduce}};
+const struct conv2d_algorithm depthwise_weight = {"depthwise", plan_depthwise_weight, {clear, accumulate, reduce}};

@@ -38,21 +38,46 @@ struct gemm_by_weights {
     void *result;
 };
 
-/* Channel by channel: results[row][c] = initial[c] + sum over taps of sources[tap * pitch + row][c] * panel[tap][c], a
- * row of panel being `channels` long. Without `initial` the sum is added to what the result holds. */
+/* Products channel by channel, lanes being channels. Channels are cut into vectors; the last one overlaps the one before
+ * where they do not divide evenly, so that it is whole, too. */
+static inline int64_t vector_start(int64_t n, int64_t channels, int64_t lanes) {
+    return n * lanes + lanes <= channels || channels < lanes ? n * lanes : channels - lanes;
+}
+
+/* Vectors first..last take part; `channels` is all there are in a pixel. Taps are lines of `width`. Pixel k of a run
+ * reads, for tap v of a line, source pixel k * stride + v * dilation, source pixels being `step` elements apart. Weights
+ * and sums are [vector][tap][lane], initial values [vector][lane]. The next row of pixels reads what lies `ahead`
+ * elements after the last line, and result_ahead elements after the gradient. */
 struct depthwise {
-    int64_t rows, channels, taps, pitch;
-    const void *const *sources;
-    const void *panel, *initial;
-    void *const *results;
+    int64_t channels, first, last, lines, width, stride, dilation, step, result_step, ahead, result_ahead;
+    const void *weights, *initial;
+    void *sums;
 };
 
-/* result[tap][c] += sum over pixels of sources[tap * pitch + pixel][c] * gradient[pixel][c], a row of result and
- * gradient being `channels` long. */
-struct depthwise_over_pixels {
-    int64_t pixels, channels, taps, pitch;
+/* The stride, if there are loops for it: lines of three adjacent taps, and three or a multiple of such lines. */
+static inline int64_t tile_stride(const struct depthwise *d) {
+    return d->width == 3 && d->lines % 3 == 0 && d->dilation == 1 && d->stride <= 2 ? d->stride : 0;
+}
+
+/* Adjacent pixels of a row of the result. sources[line] is the source pixel of the first tap of the first pixel, unless
+ * some lie outside the source's row. Then there are TILE_COLUMNS pixels at most and a table:
+ * sources[line * TILE_SPAN + i] for the source pixels from the first that a line reads to the last if tile_stride(),
+ * else sources[(line * width + v) * TILE_COLUMNS + k]. */
+struct run {
+    int64_t columns;
+    bool table;
     const void *const *sources;
-    const void *gradient;
+    char *result; /* of the first pixel; for sums over pixels, the gradient */
+};
+enum { TILE_COLUMNS = 8, TILE_SPAN = 2 * (TILE_COLUMNS - 1) + 3 };
+
+/* Plane i of the result, `pitch` elements after the one before, is one vector for each pixel. It is made of the source
+ * vectors that begin at channels starts[n], by shuffles of what is there so far with the next of them, whose numbers are
+ * lanes[plane][n]. Of later pixels, `ahead` channels are about to be read. */
+struct group_spread {
+    int64_t pixels, channels, planes, vectors, pitch, ahead;
+    const int64_t *starts;
+    const void *lanes, *source;
     void *result;
 };
 
@@ -162,8 +187,11 @@ struct kernels {
     void (*columns_from_pixels)(const void *const *from, int64_t pixels, int64_t channels, void *to, int64_t step);
     void (*pixels_from_columns)(const void *from, int64_t step, const void *initial, int64_t first, int64_t pixels,
                                 int64_t channels, void *const *to);
-    void (*depthwise)(const struct depthwise *);
-    void (*depthwise_over_pixels)(const struct depthwise_over_pixels *);
+    /* A run of the result: initial[c] + sum over taps of source[c] * weights[tap][c]. */
+    void (*depthwise)(const struct depthwise *, const struct run *);
+    /* sums[tap][c] += sum over the pixels of all runs of source[c] * result[c]. */
+    void (*depthwise_over_pixels)(const struct depthwise *, const struct run *, int64_t runs);
+    void (*spread_groups)(const struct group_spread *);
     /* Winograd's algorithm, for tiles of 2x2 and of 4x4 outputs. False if a result is not finite. */
     void (*winograd_inputs[2])(const struct winograd_tiles *);
     void (*winograd_filters[2])(const struct winograd_filters *);
@@ -247,6 +275,7 @@ struct conv2d_algorithm {
 extern const struct conv2d_algorithm direct_bf16, direct_bf16_weight, few_pixels;
 extern const struct conv2d_algorithm direct, direct_weight, depthwise, depthwise_weight, winograd_2x2, winograd_4x4;
 extern const struct conv2d_algorithm winograd_2x2_weight, winograd_4x4_weight, lines, lines_weight, dots;
+extern const struct conv2d_algorithm grouped, grouped_weight;
 
 /* to[i] += from[i]: how partial results are summed, chunk after chunk. */
 void add_arrays(int32_t element_size, int64_t count, const void *from, void *to);
