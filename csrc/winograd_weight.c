@@ -86,7 +86,7 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     l.gradient_step = (ceil_div(l.group * columns, line) | 1) * line;
     l.zeros = cache_lines(max64(g->in_channels, g->out_channels) * size);
     l.sources = cache_lines(l.values * l.group * (int64_t)sizeof(void *));
-    l.inputs = l.values * l.input_step * size;
+    l.inputs = max64(l.values * l.input_step, 9 * FINISHED_ROWS * l.panels.width) * size; /* or finished taps */
     l.gradients = l.values * l.gradient_step * size;
     l.scratch = l.zeros + l.sources + l.inputs + l.gradients + (l.chunks == 1 ? l.sums : 0);
     return l;

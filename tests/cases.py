@@ -42,6 +42,7 @@ CONV_CASES = [
     ConvCase("odd-channels", (2, 9, 7, 7), (17, 9, 3, 3), padding=1),
     ConvCase("many-columns", (1, 5, 6, 6), (70, 5, 3, 3), padding=1),
     ConvCase("many-channels", (1, 70, 5, 4), (33, 70, 3, 3), padding=1),
+    ConvCase("one-tile", (1, 20, 4, 4), (33, 20, 3, 3)),
     ConvCase("many-pixels", (2, 9, 17, 19), (10, 9, 3, 3)),
     ConvCase("stride-2", (2, 3, 9, 8), (5, 3, 3, 3), stride=2, padding=1),
     ConvCase("stride-beyond-kernel", (1, 3, 11, 10), (4, 3, 2, 2), stride=(3, 4)),
