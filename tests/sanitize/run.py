@@ -217,6 +217,7 @@ class Campaign:
             "PYTHONMALLOC": "malloc",  # Python's own allocator hides where a block ends
             "PYTHONPATH": str(self.package),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "AUTOGRAD_CACHE_LIMIT": "0",  # memory.py maps large arrays itself, where no tool sees their ends
             "AUTOGRAD_NUM_THREADS": "2",  # on a single processor, too
             "OPENBLAS_NUM_THREADS": "1",
         }
