@@ -61,10 +61,9 @@ int32_t conv2d_plan(struct conv2d_plan *plan, const struct conv2d_geometry *geom
 int32_t conv2d_run(const struct conv2d_plan *plan, int32_t stage, int64_t begin, int64_t end, void *x, void *weight,
                    const void *bias, void *y, void *workspace);
 
-/* Pooling runs over items, begin..end in one call: rows of results for what is computed window by window, images times
- * blocks of channels for what adds to the windows' cells. `offsets` are positions in the window, row-major over the
- * kernel's cells, as unsigned integers of `offset_size` bytes; a position outside the window or the input is
- * STATUS_BAD_OFFSET. */
+/* Pooling runs over items, begin..end in one call: bands of rows of results, which are windows, or for max_scatter2d and
+ * avg_pool2d_adjoint cells of the input. `offsets` are positions in the window, row-major over the kernel's cells, as
+ * unsigned integers of `offset_size` bytes; a position outside the window or the input is STATUS_BAD_OFFSET. */
 enum pool2d_map { MAX_POOL2D, MAX_GATHER2D, MAX_SCATTER2D, AVG_POOL2D, AVG_POOL2D_ADJOINT };
 
 struct pool2d_call {

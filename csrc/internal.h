@@ -158,16 +158,21 @@ struct line_outer {
     void *result;
 };
 
-/* The cells of one pooling window that lie inside the input: a grid of pixels, each with the position it has in the
- * window. Of each pixel the channels of one block take part. */
-struct window {
-    char *corner;                    /* the block's first channel in the first cell */
-    int64_t rows, columns;           /* of cells */
-    int64_t row_step, column_step;   /* bytes between cells */
-    int32_t offset, offset_row_step; /* position of the first cell, positions between rows */
-    int64_t channels;                /* in the block, at most POOL_CHANNELS */
+/* A run of pooling's results that lie a fixed distance apart and are reduced alike, channel by channel, each from a grid
+ * of taps: the cells of a window, or the windows that cover a cell. Distances are in elements, and `offsets`, if there
+ * are any, lie as far apart as what they belong to: the results of max and gather, the sources of scatter. */
+struct pool_run {
+    int64_t results, channels;
+    int64_t next_source, next_result;                              /* from a result to the next */
+    int64_t rows, columns, row_step, column_step;                  /* of taps */
+    int64_t position, position_row_step, position_column_step;     /* of a cell in its window: first tap's, steps */
+    const void *sources;                                           /* the first tap of the first result */
+    void *target, *offsets;                                        /* the first result; the first offsets */
+    int32_t offset_size;
+    double divisor; /* of mean */
+    bool add;       /* mean: to what the results hold */
+    bool stream;    /* see `streams` */
 };
-enum { POOL_CHANNELS = 64 };
 
 /* Independent multiply-adds in peak.inc: enough to fill the units while each waits for its last result, and few enough
  * for sixteen registers. */
@@ -202,12 +207,12 @@ struct kernels {
     void (*line_gemm)(const struct line_gemm *);
     void (*line_dots)(const struct line_dots *);
     void (*line_outer)(const struct line_outer *);
-    /* Pooling: y and offsets are of one window. gather and scatter return false if an offset names no cell. */
-    void (*max)(const struct window *, void *y, int32_t *offsets);
-    bool (*gather)(const struct window *, const int32_t *offsets, void *y);
-    bool (*scatter)(const struct window *, const int32_t *offsets, const void *y);
-    void (*average)(const struct window *, double divisor, void *y);
-    void (*spread)(const struct window *, double divisor, const void *y);
+    /* Pooling: the taps' maximum and its position; the tap at the offset; the sum of taps whose offset names the result;
+     * the sum of taps over the divisor. */
+    void (*max)(const struct pool_run *);
+    void (*gather)(const struct pool_run *);
+    void (*scatter)(const struct pool_run *);
+    void (*mean)(const struct pool_run *);
     /* What one core can do at most: `steps` times PEAK_CHAINS vectors of multiply-adds; reading memory. */
     void (*multiply_add)(int64_t steps);
     void (*read)(const void *memory, int64_t bytes);
