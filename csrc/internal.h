@@ -166,6 +166,7 @@ struct pool_run {
     int64_t next_source, next_result;                              /* from a result to the next */
     int64_t rows, columns, row_step, column_step;                  /* of taps */
     int64_t position, position_row_step, position_column_step;     /* of a cell in its window: first tap's, steps */
+    int64_t neighbours, next_neighbour; /* scatter, mean: cells in a row with the same taps, positions rising by 1 */
     const void *sources;                                           /* the first tap of the first result */
     void *target, *offsets;                                        /* the first result; the first offsets */
     int32_t offset_size;

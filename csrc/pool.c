@@ -12,6 +12,7 @@ struct pool_job {
     const struct kernels *kernels;
     char *x, *y, *offsets;
     bool stream;
+    int64_t begin, end; /* columns of results that are alike */
     atomic_int *status;
 };
 
@@ -138,9 +139,18 @@ static void spread(const struct pool_job *job, struct pool_run run, const struct
         }
 }
 
-/* `count` results of a row from `column` on, which are `apart` columns apart. */
+/* How many cells from this one on lie in the same window, or in the same gap, where windows do not overlap. */
+static int64_t neighbours_of(const struct pool2d_call *call, int64_t column) {
+    const struct pool2d_geometry *g = &call->geometry;
+    int64_t kernel = g->kernel[1], stride = g->stride[1], at = (column + g->padding[1]) % stride;
+    if (!by_cells(call) || kernel > stride || g->dilation[1] > 1)
+        return 1;
+    return at < kernel ? kernel - at : stride - at;
+}
+
+/* `count` results of a row from `column` on, which are `apart` columns apart, each with as many neighbours. */
 static void pool_columns(const struct pool_job *job, int64_t image, int64_t row, const struct taps *rows, int64_t column,
-                         int64_t count, int64_t apart) {
+                         int64_t count, int64_t apart, int64_t neighbours) {
     const struct pool2d_call *call = job->call;
     const struct pool2d_geometry *g = &call->geometry;
     const struct kernels *kernels = job->kernels;
@@ -161,6 +171,8 @@ static void pool_columns(const struct pool_job *job, int64_t image, int64_t row,
         .position = rows->position * g->kernel[1] + columns.position,
         .position_row_step = rows->position_step * g->kernel[1],
         .position_column_step = columns.position_step,
+        .neighbours = neighbours,
+        .next_neighbour = g->channels,
         .sources = (cells ? job->y : job->x) + source * call->element_size,
         .target = (cells ? job->x : job->y) + target * call->element_size,
         .offsets = job->offsets + (call->map == MAX_SCATTER2D ? source : target) * call->offset_size,
@@ -258,14 +270,19 @@ static void pool_row(const struct pool_job *job, int64_t image, int64_t row) {
             if (cells_of(g, 0, window).first == row)
                 check_offsets(job, image, window);
 
-    int64_t begin, end, apart = cells ? g->stride[1] : 1;
-    alike(call, &begin, &end);
-    for (int64_t column = 0; column < begin; column++)
-        pool_columns(job, image, row, &taps, column, 1, apart);
-    for (int64_t column = begin; column < min64(begin + apart, end); column++)
-        pool_columns(job, image, row, &taps, column, ceil_div(end - column, apart), apart);
-    for (int64_t column = end; column < results(call)[1]; column++)
-        pool_columns(job, image, row, &taps, column, 1, apart);
+    int64_t apart = cells ? g->stride[1] : 1;
+    for (int64_t column = 0; column < job->begin; column++)
+        pool_columns(job, image, row, &taps, column, 1, apart, 1);
+    for (int64_t column = job->begin, phases_end = min64(column + apart, job->end); column < phases_end;) {
+        int64_t neighbours = min64(neighbours_of(call, column), phases_end - column);
+        int64_t count = (job->end - column - neighbours) / apart + 1, rest = column + count * apart;
+        pool_columns(job, image, row, &taps, column, count, apart, neighbours);
+        if (rest < job->end)
+            pool_columns(job, image, row, &taps, rest, 1, apart, job->end - rest);
+        column += neighbours;
+    }
+    for (int64_t column = job->end; column < results(call)[1]; column++)
+        pool_columns(job, image, row, &taps, column, 1, apart, 1);
 }
 
 static void pool_band(const void *context, int64_t item, int32_t thread) {
@@ -318,7 +335,8 @@ int32_t pool2d_run(const struct pool2d_call *call, int64_t begin, int64_t end, v
     void *target = by_cells(call) ? x : y;
     int64_t pixel = g->channels * call->element_size, pixels = g->batch * results(call)[0] * results(call)[1];
     atomic_int result = STATUS_OK;
-    struct pool_job job = {call, kernels, x, y, offsets, streams(target, pixel, pixels * pixel), &result};
+    struct pool_job job = {call, kernels, x, y, offsets, streams(target, pixel, pixels * pixel), 0, 0, &result};
+    alike(call, &job.begin, &job.end);
     /* No flushing of denormals here: comparisons would take them for zeros. */
     parallel_for(begin, end, call->threads, false, pool_band, &job);
     return result;

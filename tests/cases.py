@@ -86,6 +86,7 @@ POOL_CASES = [
     PoolCase("overlapping", (2, 9, 9, 8), 3, stride=2, padding=1),
     PoolCase("stride-1", (1, 7, 5, 6), (3, 2), stride=1),
     PoolCase("gaps", (2, 17, 9, 10), 2, stride=3),
+    PoolCase("gaps-cut-short", (1, 9, 6, 13), 2, stride=(3, 5), padding=1),
     PoolCase("ceil", (1, 5, 7, 8), 3, stride=2, ceil_mode=True),
     PoolCase("ceil-with-padding", (2, 3, 8, 5), (3, 2), stride=(2, 3), padding=1, ceil_mode=True),
     PoolCase("ceil-drops-window", (1, 3, 4, 4), 2, stride=3, padding=1, ceil_mode=True),
