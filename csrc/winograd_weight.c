@@ -19,7 +19,7 @@
 
 enum {
     BLOCK_CHANNELS = 64,  /* at most, of a block, input or output */
-    GROUP_TILES = 112,    /* at most, transformed before they are multiplied */
+    GROUP_TILES = 28,     /* at most, summed in registers: more cost digits, fewer cost time */
     ITEMS = 8,            /* wanted for balance between threads */
     CHUNK_TILES = 48,     /* at least, or a chunk is not worth its sums */
     SUMS_BYTES = 8 << 20, /* at most, of the sums of several chunks */
