@@ -1,10 +1,11 @@
 """The kernels for another processor, cross-compiled and run in an emulator: ``python tests/cross/run.py [--short]``.
 
-Compiles ``csrc/`` with the flags of setup.py, and any warning an error, for aarch64 together with check.c, which compares
-what each algorithm computes with plain loops, and runs that under QEMU on the geometries of ``tests/cases.py`` and, unless
-``--short``, on the larger ones of ``tests/test_kernels.py``. Before that, a run in which every result is spoilt must find
-all of them wrong. The exit status is 0 when all of that holds, 1 when it does not, and 77 when a tool is missing, which
-is said. On Debian the tools are in the packages gcc-aarch64-linux-gnu and qemu-user.
+Compiles ``csrc/`` for aarch64 with the flags of setup.py, any warning being an error, together with check.c, which
+compares what each algorithm computes with plain loops, and runs that under QEMU on the geometries of ``tests/cases.py``
+and, unless ``--short``, on the larger ones of ``tests/test_kernels.py``. Before that, a run in which every result is
+spoilt must find all of them wrong. The exit status is 0 when all of that holds, 1 when it does not, and 77 when a tool
+is missing, which is said. On Debian the tools are in the packages gcc-aarch64-linux-gnu and qemu-user. The package
+itself must be installed on this machine, with what its tests need.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+sys.path.insert(0, str(ROOT / "tests"))
 
 from cases import CONV_CASES, POOL_CASES  # noqa: E402
 from test_kernels import LARGE_CONV_CASES  # noqa: E402
@@ -89,7 +90,9 @@ def main() -> int:
             print(f"spoilt results were taken for good (exit status {spoilt.returncode}):\n{spoilt.stdout}")
             return 1
         status = subprocess.run(command, input="\n".join(geometries(short)), text=True).returncode
-    print(f"{'as expected' if status == 0 else f'failed with exit status {status}'}; {time.monotonic() - started:.0f} s")
+    print(
+        f"{'as expected' if status == 0 else f'failed with exit status {status}'}; {time.monotonic() - started:.0f} s"
+    )
     return 1 if status else 0
 
 
