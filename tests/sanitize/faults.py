@@ -1,8 +1,9 @@
 """Commits one planted fault: ``faults.py FAULT ISA``. Started by run.py, which looks whether the sanitizer reports it.
 
 Half of the faults are functions of faults.c; the others make the real kernels err, by arrays that are one element too
-short or a result that two threads write at once. Arrays are allocated exactly, since an access beyond a view that stays
-inside its base is invisible to every sanitizer, and are too large for NumPy's cache of small blocks.
+short, a workspace that lacks a byte, or a result that two threads write at once. Arrays are allocated exactly, since an
+access beyond a view that stays inside its base is invisible to every sanitizer, and are too large for NumPy's cache of
+small blocks.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 import threading
 from math import prod
 
+import exact
 import numpy as np
 
 from autograd import _kernels, kernels
@@ -31,6 +33,15 @@ def convolve(short: str | None) -> None:
     sizes = {"x": prod(g.x_shape), "weight": prod(g.weight_shape), "y": prod(g.y_shape)}
     arrays = {name: np.ones(size - (name == short), np.float32) for name, size in sizes.items()}
     kernels._convolve("conv2d", g, arrays["x"], arrays["weight"], None, arrays["y"])
+
+
+def differentiate(lacking: int) -> None:
+    """A filter gradient whose workspace, of which every byte is used, lacks so many bytes at its end."""
+    kernels.empty = lambda shape, dtype: exact.empty((shape[0] - lacking,), dtype)
+    g = conv2d_geometry("conv2d", (2, 17, 9, 9), (32, 17, 3, 3), 1, 1)
+    x, weight, y = (np.ones(shape, np.float32) for shape in (g.x_shape, g.weight_shape, g.y_shape))
+    with kernels.use_algorithm("direct"):
+        kernels._convolve("conv2d_weight", g, x, weight, None, y)
 
 
 def pool(short: str | None) -> None:
@@ -66,6 +77,8 @@ def commit(fault: str, isa: str) -> None:
             convolve(array)
         elif operation == "max_pool2d":
             pool(array)
+        elif operation == "workspace":
+            differentiate(lacking=1)
         elif operation == "shared_result":
             share_a_result()
         else:
@@ -76,6 +89,7 @@ if __name__ == "__main__":
     if sys.argv[1] == "none":
         convolve(None)
         pool(None)
+        differentiate(lacking=0)
         print(*kernels.supported_isas())
     else:
         commit(*sys.argv[1:])
