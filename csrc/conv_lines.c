@@ -88,8 +88,10 @@ static bool find_layout(const struct conv2d_plan *plan, const struct kernels *ke
             low = min64(low, a.offset);
             high = max64(high, a.offset + (a.taps - 1) * a.offset_step);
         }
+        if (low > high) /* no tap at all */
+            low = high = 0;
         l->low[axis] = low;
-        l->reach[axis] = max64(high - low + 1, 1);
+        l->reach[axis] = high - low + 1;
     }
     int64_t size = plan->element_size;
     l->plane = l->size[1] + (l->reach[1] - 1) / max64(l->step[1], 1);

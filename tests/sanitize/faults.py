@@ -38,7 +38,7 @@ def convolve(short: str | None) -> None:
 def differentiate(lacking: int) -> None:
     """A filter gradient whose workspace, of which every byte is used, lacks so many bytes at its end."""
     kernels.empty = lambda shape, dtype: exact.empty((shape[0] - lacking,), dtype)
-    g = conv2d_geometry("conv2d", (2, 17, 9, 9), (32, 17, 3, 3), 1, 1)
+    g = conv2d_geometry("conv2d", (2, 17, 8, 8), (32, 17, 3, 3), 1, 1)
     x, weight, y = (np.ones(shape, np.float32) for shape in (g.x_shape, g.weight_shape, g.y_shape))
     with kernels.use_algorithm("direct"):
         kernels._convolve("conv2d_weight", g, x, weight, None, y)
