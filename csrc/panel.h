@@ -40,7 +40,8 @@ struct unit {
 };
 
 static inline struct unit unit_of(const struct panels *panels, int64_t unit) {
-    int64_t group = unit / panels->count, column = unit % panels->count * panels->width;
+    int64_t count = max64(panels->count, 1); /* a group without columns has no panels */
+    int64_t group = unit / count, column = unit % count * panels->width;
     return (struct unit){
         .group = group,
         .column = column,
