@@ -305,7 +305,7 @@ class TestBrowser:
         try:
             browser.refresh()
             wait(browser, "return document.body.dataset.ready === 'true'")
-            assert browser.execute_script("return document.documentElement.scrollWidth") == 375
+            wait(browser, "return document.documentElement.scrollWidth === 375")
         finally:
             browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
             browser.refresh()
