@@ -1,16 +1,21 @@
 /* A small pool of threads for loops over independent items.
  *
  * Not OpenMP: its usual runtime hangs a child that was forked after a parallel region, exits the process when a thread
- * cannot be created, and spins on cores that other libraries need. Here workers start on first use, spin briefly and
- * then sleep, a forked child begins with an empty pool, and when threads cannot be had the loop runs on those there
- * are. Items are handed out one by one; which thread computes an item never changes what it computes. */
+ * cannot be created, and spins on cores that other libraries need. Here workers start on first use, wait awake for a
+ * moment, giving way to whoever wants the processor, and then sleep; a forked child begins with an empty pool, and when
+ * threads cannot be had the loop runs on those there are. Items are handed out one by one; which thread computes an item
+ * never changes what it computes. */
 #define _GNU_SOURCE
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <time.h>
 #include "internal.h"
 
-enum { SPINS = 1000 };
+/* How long a thread waits awake. A sleeping processor takes long to wake, longest in a virtual machine, and the next
+ * stage or layer often follows at once. */
+enum { SPIN_NANOSECONDS = 250000, PAUSES = 100 };
 
 static struct {
     pthread_mutex_t busy;  /* held by the caller whose loop the pool runs */
@@ -33,6 +38,12 @@ static struct {
     .done = PTHREAD_COND_INITIALIZER,
 };
 
+static int64_t nanoseconds(void) {
+    struct timespec time;
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return time.tv_sec * INT64_C(1000000000) + time.tv_nsec;
+}
+
 static inline void relax(void) {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -40,6 +51,12 @@ static inline void relax(void) {
     __asm__ volatile("yield");
 #endif
 }
+
+/* Waits awake, for a while, as long as the condition holds. Whoever else wants the processor gets it. */
+#define SPIN_WHILE(condition) \
+    for (int64_t end = nanoseconds() + SPIN_NANOSECONDS; (condition) && nanoseconds() < end; sched_yield()) \
+        for (int32_t pause = 0; pause < PAUSES && (condition); pause++) \
+            relax();
 
 /* Denormal operands take a slow path of hundreds of cycles on some processors. */
 static inline uint64_t flush_denormals(void) {
@@ -76,8 +93,7 @@ static void *worker(void *unused) {
     (void)unused;
     uint_fast64_t seen = 0;
     for (;;) {
-        for (int32_t spin = 0; spin < SPINS && atomic_load(&pool.generation) == seen; spin++)
-            relax();
+        SPIN_WHILE(atomic_load(&pool.generation) == seen)
         pthread_mutex_lock(&pool.mutex);
         while (atomic_load(&pool.generation) == seen)
             pthread_cond_wait(&pool.wake, &pool.mutex);
@@ -167,8 +183,7 @@ void parallel_for(int64_t begin, int64_t end, int32_t threads, bool flush, paral
     pthread_mutex_lock(&pool.mutex);
     pool.wanted = 0; /* a worker that wakes only now is not waited for */
     pthread_mutex_unlock(&pool.mutex);
-    for (int32_t spin = 0; spin < SPINS && pool.active > 0; spin++)
-        relax();
+    SPIN_WHILE(pool.active > 0)
     pthread_mutex_lock(&pool.mutex);
     while (pool.active > 0)
         pthread_cond_wait(&pool.done, &pool.mutex);

@@ -27,9 +27,10 @@ _NOISY = 0.1  # half of an interval's width, relative, from which on a row says 
 _SLOWER = 0.1  # by how much the machine must be slower than at its best for a row to say so
 _TURN = 10e-3  # seconds: what is shorter is repeated
 _FEWEST_ROUNDS = 6  # the least and the greatest of so many samples are the bounds of the median's 95% interval
-# Seconds between turns on several threads: when their work is done, GNU OpenMP's threads spin for 300,000 pauses, which
-# take 6 to 14 ms. Preparing a workload is work, too.
-_SETTLE = 15e-3
+# Seconds between turns on several threads, in which all processors multiply and add. Virtual processors that wake from
+# sleep may find themselves on one core, and it takes tens of milliseconds until they are apart again. Meanwhile GNU
+# OpenMP's threads of the turn before end their spinning, 300,000 pauses or 6 to 14 ms.
+_SETTLE = 40e-3
 _BEFORE_DROPPING = 2  # rounds after which a variant is out that takes this much longer than its group's best
 _HOPELESS = 1.25
 
@@ -131,7 +132,7 @@ def peer_result(best: Contender, ours: Contender, variant: str, error: float, co
 
 
 def interleave(contenders: Sequence[Contender], effort: Effort, threads: int, each_round: Callable[[], None]) -> None:
-    """Fills in the contenders' seconds; `each_round` is called after every round."""
+    """Fills in the contenders' seconds; `each_round` is called after every round. The first contender is ours."""
     for contender in contenders:
         with contender.prepared():
             once = contender.side.time(contender.name, warm=True)
@@ -143,7 +144,7 @@ def interleave(contenders: Sequence[Contender], effort: Effort, threads: int, ea
         for contender in order.sample(running, len(running)):
             with contender.prepared():
                 if threads > 1:
-                    time.sleep(_SETTLE)
+                    contenders[0].side.call("occupy", _SETTLE)
                 contender.seconds.append(contender.side.time(contender.name, contender.repeats, warm=True))
         each_round()
         if number == _BEFORE_DROPPING:

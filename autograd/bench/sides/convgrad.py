@@ -40,6 +40,13 @@ def fixed_work() -> float:
     return min(times)
 
 
+def occupy(seconds: float) -> None:
+    """Lets every thread multiply and add for about so long."""
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        kernels.multiply_adds("float32", 100_000)
+
+
 def workload(map_name: str, geometry: dict[str, Any], operands: list[str], variant: dict[str, Any]) -> Run:
     """variant: 'precision', 'algorithm' as above, and 'denormals', whether the first operand is made of them."""
     first, second = (np.load(path) for path in operands)

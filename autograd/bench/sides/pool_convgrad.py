@@ -10,6 +10,7 @@ import numpy as np
 from ... import __version__, kernels
 from ...geometry import Pool2dGeometry
 from .convgrad import fixed_work as fixed_work
+from .convgrad import occupy as occupy
 
 version = f"convgrad {__version__}"
 use_threads = kernels.set_num_threads

@@ -13,6 +13,7 @@ from ... import __version__, kernels, nn, optim
 from ...functional import cross_entropy
 from ...modes import no_grad
 from .convgrad import fixed_work as fixed_work
+from .convgrad import occupy as occupy
 
 version = f"convgrad {__version__}"
 use_threads = kernels.set_num_threads
