@@ -16,38 +16,56 @@
     ((V)_mm512_dpbf16_ps((__m512)(sum), (__m512bh)_mm512_set1_ps(pair), (__m512bh)(pairs)))
 #include "gemm.inc"
 
-static const int32_t MAGNITUDE = 0x7fffffff, INFINITE = 0x7f800000, ROUNDS_TO_INFINITE = 0x7f7f8000;
+enum {
+    MAGNITUDE = 0x7fffffff,
+    ROUNDS_TO_INFINITE = 0x7f7f8000,
+    LARGE = 0x5d800000,  /* 2^60, from which on products of parts may overflow with either sign */
+    SMALL = 0x10000000,  /* 2^-95, below which the last of three parts may underflow */
+    NORMAL = 0x00800000, /* 2^-126, below which numbers count as zero */
+};
 
-/* Which of these numbers are finite and would not be after rounding. */
-static inline __mmask16 overflows(__m512 x) {
+static inline __mmask16 out_of_range(__m512 x, int64_t parts) {
     __m512i size = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(MAGNITUDE));
-    return _mm512_cmp_epi32_mask(size, _mm512_set1_epi32(ROUNDS_TO_INFINITE), _MM_CMPINT_NLT) &
-           _mm512_cmp_epi32_mask(size, _mm512_set1_epi32(INFINITE), _MM_CMPINT_LT);
+    if (parts == 1)
+        return _mm512_cmp_epi32_mask(size, _mm512_set1_epi32(ROUNDS_TO_INFINITE), _MM_CMPINT_NLT);
+    return _mm512_cmp_epi32_mask(size, _mm512_set1_epi32(LARGE), _MM_CMPINT_NLT) |
+           (_mm512_cmp_epi32_mask(size, _mm512_set1_epi32(SMALL), _MM_CMPINT_LT) &
+            _mm512_cmp_epi32_mask(size, _mm512_set1_epi32(NORMAL), _MM_CMPINT_NLT));
 }
 
 static inline __mmask16 first_of(int64_t count) { return count < 16 ? (__mmask16)((1u << count) - 1) : 0xffff; }
 
-static bool round_line(const float *from, int64_t count, void *to) {
+/* The next part of x, which is subtracted from it. */
+static inline __m256i take_part(__m512 *x) {
+    __m256i part = (__m256i)_mm512_cvtneps_pbh(*x);
+    *x = _mm512_sub_ps(*x, _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(part), 16)));
+    return part;
+}
+
+static bool round_line(const float *from, int64_t count, int64_t parts, void *to, int64_t step) {
     __mmask16 bad = 0;
     for (int64_t i = 0; i < count; i += 16) {
         __m512 x = _mm512_maskz_loadu_ps(first_of(count - i), from + i);
-        bad |= overflows(x);
-        __m256i rounded = (__m256i)_mm512_cvtneps_pbh(x);
-        _mm256_mask_storeu_epi16((uint16_t *)to + i, first_of(round_up(count - i, 2)), rounded);
+        bad |= out_of_range(x, parts);
+        for (int64_t part = 0; part < parts; part++)
+            _mm256_mask_storeu_epi16((uint16_t *)((char *)to + part * step) + i, first_of(round_up(count - i, 2)),
+                                     take_part(&x));
     }
     return bad == 0;
 }
 
-static bool round_pairs(const float *first, const float *second, int64_t count, void *to) {
+static bool round_pairs(const float *first, const float *second, int64_t count, int64_t parts, void *to, int64_t step) {
     __mmask16 bad = 0;
     for (int64_t i = 0; i < count; i += 16) {
         __mmask16 valid = first_of(count - i);
         __m512 low = _mm512_maskz_loadu_ps(valid, first + i);
         __m512 high = second ? _mm512_maskz_loadu_ps(valid, second + i) : _mm512_setzero_ps();
-        bad |= overflows(low) | overflows(high);
-        __m512i pairs = _mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(low));
-        pairs = _mm512_or_si512(pairs, _mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)_mm512_cvtneps_pbh(high)), 16));
-        _mm512_mask_storeu_epi32((uint32_t *)to + i, valid, pairs);
+        bad |= out_of_range(low, parts) | out_of_range(high, parts);
+        for (int64_t part = 0; part < parts; part++) {
+            __m512i pairs = _mm512_cvtepu16_epi32(take_part(&low));
+            pairs = _mm512_or_si512(pairs, _mm512_slli_epi32(_mm512_cvtepu16_epi32(take_part(&high)), 16));
+            _mm512_mask_storeu_epi32((uint32_t *)((char *)to + part * step) + i, valid, pairs);
+        }
     }
     return bad == 0;
 }

@@ -65,6 +65,17 @@ static bool narrow_groups(const struct conv2d_plan *plan) {
     return columns <= min64(lanes / 2, 4);
 }
 
+/* Three products of parts are no quicker than one of floats but in tiles, which take 32 channels at a time. */
+static bool split_pays(const struct conv2d_plan *plan) {
+    const struct bf16 *bf16 = bf16_for(plan->isa, plan->element_size);
+    return bf16 && bf16->tiles && fewest_channels(plan) >= 32;
+}
+
+static bool on_request(const struct conv2d_plan *plan) {
+    (void)plan;
+    return false;
+}
+
 /* The choice: the first row that is accurate enough, whose algorithm serves the problem, and that pays there. */
 static const struct {
     const struct conv2d_algorithm *algorithm;
@@ -82,6 +93,8 @@ static const struct {
      "3x3 at stride 1, channels and 4x4 tiles enough: a quarter of the products"},
     {&winograd_4x4_weight, HIGH, winograd_4x4_pays,
      "3x3 at stride 1, channels and 4x4 tiles enough: a quarter of the products"},
+    {&direct_bf16x3, HIGH, split_pays, "three products of bfloat16 parts, in tiles, where float32 has one"},
+    {&direct_bf16x3_weight, HIGH, split_pays, "three products of bfloat16 parts, in tiles, where float32 has one"},
     {&winograd_2x2, HIGHEST, winograd_2x2_pays, "3x3 at stride 1, channels enough: four ninths of the products"},
     {&winograd_2x2_weight, HIGHEST, winograd_2x2_pays, "3x3 at stride 1, channels enough: four ninths of the products"},
     {&dots, HIGHEST, few_results, "the result has few channels"},
@@ -90,6 +103,8 @@ static const struct {
     {&few_pixels, HIGHEST, many_weights, "few pixels, many weights, which are better read where they lie"},
     {&direct, HIGHEST, always, "serves every problem"},
     {&direct_weight, HIGHEST, always, "serves every problem"},
+    {&direct_bf16x6, HIGHEST, on_request, "on request only: six products of bfloat16 parts where float32 has one"},
+    {&direct_bf16x6_weight, HIGHEST, on_request, "on request only: six products of bfloat16 parts where float32 has one"},
 };
 
 int32_t conv2d_algorithm_count(void) { return sizeof choices / sizeof *choices; }
@@ -159,7 +174,8 @@ int32_t conv2d_plan(struct conv2d_plan *plan, const struct conv2d_geometry *geom
                                  .element_size = element_size,
                                  .isa = isa,
                                  .precision = precision,
-                                 .threads = threads};
+                                 .threads = threads,
+                                 .products = 1};
     for (int32_t a = 0; a < conv2d_algorithm_count(); a++) {
         bool eligible = algorithm ? strcmp(algorithm, choices[a].algorithm->name) == 0
                                   : choices[a].precision <= precision && choices[a].pays(plan);

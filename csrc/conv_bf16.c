@@ -1,16 +1,19 @@
-/* Convolution and its input gradient on operands rounded to bfloat16, two of which are multiplied where one float is.
+/* Convolution and its input gradient on bfloat16 numbers, two of which are multiplied where one float is.
  *
  * Two neighbours along the reduction (channels of the source) are a pair, as large as a float. So this is the direct
  * algorithm on a problem with half as many source channels, and with another multiply-add. Stage 0 rounds source and
- * weights to pairs; the other stages are the direct algorithm's. */
+ * weights to pairs, of one or more parts; the other stages are the direct algorithm's. Of several products of parts, the
+ * smaller are summed first, over the whole reduction: next to them the roundings of the last sum are the only large ones,
+ * as many as in a sum of floats. */
 #include "internal.h"
 
 enum { ROUNDED_AT_ONCE = 1 << 15 }; /* values of the source, in an item */
 
 struct layout {
     struct conv2d_plan pairs;                 /* the plan of the direct algorithm */
-    int64_t source_channels, pixels;          /* of the source */
+    int64_t source_channels, pixels, parts;   /* of the source */
     int64_t pixels_at_once, filters, threads; /* of an item: pixels; items of weights */
+    int64_t pixel, part;                      /* bytes of a part of a pixel, of a part of the weights */
     int64_t source, weights;                  /* bytes of their pairs */
 };
 
@@ -23,18 +26,21 @@ static struct layout layout_of(const struct conv2d_plan *plan) {
     int64_t *channels = forward(plan) ? &l.pairs.geometry.in_channels : &l.pairs.geometry.out_channels;
     *channels = ceil_div(*channels, 2);
     l.pixels = g->batch * size[0] * size[1];
+    l.parts = parts_of(plan->products);
     l.pixels_at_once = max64(ROUNDED_AT_ONCE / max64(l.source_channels, 1), 1);
     l.filters = forward(plan) ? g->out_channels : ceil_div(g->out_channels, 2);
-    l.source = cache_lines(l.pixels * *channels * 4);
-    l.weights = cache_lines(l.pairs.geometry.in_channels * l.pairs.geometry.out_channels * g->kernel[0] * g->kernel[1] * 4);
+    l.pixel = *channels * 4;
+    l.part = l.pairs.geometry.in_channels * l.pairs.geometry.out_channels * g->kernel[0] * g->kernel[1] * 4;
+    l.source = cache_lines(l.pixels * l.parts * l.pixel);
+    l.weights = cache_lines(l.parts * l.part);
     return l;
 }
 
-static bool plan_bf16(struct conv2d_plan *plan, const struct kernels *kernels) {
-    (void)kernels;
+static bool plan_products(struct conv2d_plan *plan, int32_t products) {
     const struct bf16 *bf16 = bf16_for(plan->isa, plan->element_size);
     if (!bf16 || plan->map == CONV2D_WEIGHT || plan->geometry.groups != 1)
         return false;
+    plan->products = products;
     struct layout l = layout_of(plan);
     if (!direct.plan(&l.pairs, &bf16->kernels))
         return false;
@@ -49,55 +55,64 @@ static bool plan_bf16(struct conv2d_plan *plan, const struct kernels *kernels) {
     return true;
 }
 
-static void round_source(const struct conv2d_job *job, const struct layout *l, int64_t item) {
+static bool plan_one(struct conv2d_plan *plan, const struct kernels *kernels) {
+    (void)kernels;
+    return plan_products(plan, 1);
+}
+
+static bool plan_three(struct conv2d_plan *plan, const struct kernels *kernels) {
+    (void)kernels;
+    return plan_products(plan, 3);
+}
+
+static bool plan_six(struct conv2d_plan *plan, const struct kernels *kernels) {
+    (void)kernels;
+    return plan_products(plan, 6);
+}
+
+static bool round_source(const struct conv2d_job *job, const struct layout *l, int64_t item) {
     const struct bf16 *bf16 = bf16_for(job->plan->isa, job->plan->element_size);
     int64_t first = item * l->pixels_at_once, count = min64(l->pixels - first, l->pixels_at_once);
-    int64_t pair_size = ceil_div(l->source_channels, 2) * 4;
     const float *from = (const float *)(forward(job->plan) ? job->x : job->y) + first * l->source_channels;
-    char *to = job->workspace + first * pair_size;
+    char *to = job->workspace + first * l->parts * l->pixel;
+    if (l->source_channels % 2 == 0 && l->parts == 1)
+        return bf16->round(from, count * l->source_channels, 1, to, 0);
     bool good = true;
-    if (l->source_channels % 2 == 0)
-        good = bf16->round(from, count * l->source_channels, to);
-    else
-        for (int64_t pixel = 0; pixel < count; pixel++, from += l->source_channels, to += pair_size)
-            good &= bf16->round(from, l->source_channels, to);
-    if (!good)
-        atomic_store_explicit(job->status, STATUS_NOT_FINITE, memory_order_relaxed);
+    for (int64_t pixel = 0; pixel < count; pixel++, from += l->source_channels, to += l->parts * l->pixel)
+        good &= bf16->round(from, l->source_channels, l->parts, to, l->pixel);
+    return good;
 }
 
 /* The pairs of a filter or, of the input gradient, of a pair of filters. */
-static void round_weights(const struct conv2d_job *job, const struct layout *l, int64_t item) {
+static bool round_weights(const struct conv2d_job *job, const struct layout *l, int64_t item) {
     const struct bf16 *bf16 = bf16_for(job->plan->isa, job->plan->element_size);
     const struct conv2d_geometry *g = &job->plan->geometry;
     int64_t taps = g->kernel[0] * g->kernel[1], line = g->in_channels * taps;
     const float *weight = (const float *)job->weight;
-    bool good = true;
+    float *to = (float *)(job->workspace + l->source);
     if (!forward(job->plan)) {
         weight += 2 * item * line;
-        float *to = (float *)(job->workspace + l->source) + item * line;
-        good = bf16->round_pairs(weight, 2 * item + 1 < g->out_channels ? weight + line : NULL, line, to);
-    } else {
-        weight += item * line;
-        int64_t pairs = ceil_div(g->in_channels, 2);
-        float *to = (float *)(job->workspace + l->source) + item * pairs * taps;
-        if (taps == 1)
-            good = bf16->round(weight, line, to);
-        else
-            for (int64_t c = 0; c < g->in_channels; c += 2, weight += 2 * taps, to += taps)
-                good &= bf16->round_pairs(weight, c + 1 < g->in_channels ? weight + taps : NULL, taps, to);
+        const float *second = 2 * item + 1 < g->out_channels ? weight + line : NULL;
+        return bf16->round_pairs(weight, second, line, l->parts, to + item * line, l->part);
     }
-    if (!good)
-        atomic_store_explicit(job->status, STATUS_NOT_FINITE, memory_order_relaxed);
+    weight += item * line;
+    to += item * ceil_div(g->in_channels, 2) * taps;
+    if (taps == 1)
+        return bf16->round(weight, line, l->parts, to, l->part);
+    bool good = true;
+    for (int64_t c = 0; c < g->in_channels; c += 2, weight += 2 * taps, to += taps) {
+        const float *second = c + 1 < g->in_channels ? weight + taps : NULL;
+        good &= bf16->round_pairs(weight, second, taps, l->parts, to, l->part);
+    }
+    return good;
 }
 
 static void round_operands(const struct conv2d_job *job, int64_t item, int32_t thread) {
     (void)thread;
     struct layout l = layout_of(job->plan);
     int64_t items = ceil_div(l.pixels, l.pixels_at_once);
-    if (item < items)
-        round_source(job, &l, item);
-    else
-        round_weights(job, &l, item - items);
+    if (!(item < items ? round_source(job, &l, item) : round_weights(job, &l, item - items)))
+        atomic_store_explicit(job->status, STATUS_NOT_FINITE, memory_order_relaxed);
 }
 
 static void run_direct(const struct conv2d_job *job, int stage, int64_t item, int32_t thread) {
@@ -115,4 +130,6 @@ static void pack(const struct conv2d_job *job, int64_t item, int32_t thread) { r
 
 static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread) { run_direct(job, 1, item, thread); }
 
-const struct conv2d_algorithm direct_bf16 = {"direct_bf16", plan_bf16, {round_operands, pack, multiply}};
+const struct conv2d_algorithm direct_bf16 = {"direct_bf16", plan_one, {round_operands, pack, multiply}};
+const struct conv2d_algorithm direct_bf16x3 = {"direct_bf16x3", plan_three, {round_operands, pack, multiply}};
+const struct conv2d_algorithm direct_bf16x6 = {"direct_bf16x6", plan_six, {round_operands, pack, multiply}};

@@ -26,7 +26,8 @@ enum {
 struct layout {
     struct panels panels;
     int64_t depth, chunk; /* reduction channels of a group, and in a chunk */
-    int64_t source_channels, result_channels;
+    int64_t parts;        /* of each operand; a source pixel has them side by side, weights one after another */
+    int64_t source_channels, result_channels; /* the source's with all parts */
     int64_t taps, phases[2]; /* of the kernel; of the walk */
     int64_t phase_taps;      /* of the phase that has most */
     bool patches;
@@ -35,7 +36,7 @@ struct layout {
     int64_t splits, units;  /* ranges of panels, panels in a range */
     int64_t gathered, copy; /* source pixels of a block if they are copied, else 0, and bytes of a copy */
     int64_t zeros, sources, results, copies, pixels, scratch; /* bytes of a thread's scratch: its parts, and all */
-    int64_t packed;                           /* bytes of all panels */
+    int64_t packed;                           /* bytes of all panels of one part */
 };
 
 static struct walk walk_of(const struct conv2d_plan *plan, int64_t phase_row, int64_t phase_column) {
@@ -53,7 +54,8 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     struct layout l = {
         .panels = cut_into_panels(g->groups, forward ? out : in, kernels),
         .depth = forward ? in : out,
-        .source_channels = forward ? g->in_channels : g->out_channels,
+        .parts = parts_of(plan->products),
+        .source_channels = parts_of(plan->products) * (forward ? g->in_channels : g->out_channels),
         .result_channels = forward ? g->out_channels : g->in_channels,
         .taps = g->kernel[0] * g->kernel[1],
         .phases = {forward ? 1 : input_phases(g, 0), forward ? 1 : input_phases(g, 1)},
@@ -67,7 +69,7 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     /* A dilation that shares a factor with the stride puts more taps into fewer phases. */
     if (!forward && (g->dilation[0] > 1 || g->dilation[1] > 1))
         l.phase_taps = l.taps;
-    l.patches = g->groups == 1 && l.depth <= PATCH_CHANNELS && l.taps > 1;
+    l.patches = g->groups == 1 && l.depth <= PATCH_CHANNELS && l.taps > 1 && l.parts == 1;
 
     int64_t block = max64(min64(BLOCK_PIXELS, TABLE_ENTRIES / l.phase_taps) / kernels->rows, 1) * kernels->rows;
     l.block = min64(block, round_up(pixels, kernels->rows));
@@ -111,14 +113,17 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     return l;
 }
 
-/* Packs channels begin..end of a panel. A panel holds its initial values and then, phase by phase, its taps. */
-static void pack_unit(const struct conv2d_job *job, const struct layout *l, int64_t u, int64_t begin, int64_t end) {
+/* Packs channels begin..end of a panel of one part. A panel holds its initial values and then, phase by phase, its taps.
+ */
+static void pack_unit(const struct conv2d_job *job, const struct layout *l, int64_t part, int64_t u, int64_t begin,
+                      int64_t end) {
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
     struct unit unit = unit_of(&l->panels, u);
     bool forward = plan->map == CONV2D;
     int64_t size = plan->element_size, in = g->in_channels / g->groups, out = g->out_channels / g->groups;
-    char *packed = job->workspace + unit.before * (1 + l->taps * l->depth) * size;
+    const char *weight = job->weight + part * g->groups * out * in * l->taps * size;
+    char *packed = job->workspace + part * l->packed + unit.before * (1 + l->taps * l->depth) * size;
 
     if (begin == 0) {
         memset(packed, 0, (size_t)(unit.width * size));
@@ -148,7 +153,7 @@ static void pack_unit(const struct conv2d_job *job, const struct layout *l, int6
         panel.tap_step[1] = horizontal->tap_step;
         panel.origin = unit.group * out * in * l->taps + unit.column * panel.column_step +
                        vertical->first_tap * g->kernel[1] + horizontal->first_tap;
-        pack_panel(&panel, plan->element_size, job->weight, begin, end, packed + before * l->depth * unit.width * size);
+        pack_panel(&panel, plan->element_size, weight, begin, end, packed + before * l->depth * unit.width * size);
     }
 }
 
@@ -162,13 +167,13 @@ static int64_t pack_items(const struct conv2d_plan *plan, const struct layout *l
 static void pack(const struct conv2d_job *job, int64_t item, int32_t thread) {
     (void)thread;
     struct layout l = layout_of(job->plan, job->kernels);
-    if (job->plan->map == CONV2D) {
-        pack_unit(job, &l, item, 0, l.depth);
-        return;
-    }
     int64_t group = item % l.panels.groups, begin = item / l.panels.groups * PACK_CHANNELS;
-    for (int64_t panel = 0; panel < l.panels.count; panel++)
-        pack_unit(job, &l, group * l.panels.count + panel, begin, min64(begin + PACK_CHANNELS, l.depth));
+    for (int64_t part = 0; part < l.parts; part++)
+        if (job->plan->map == CONV2D)
+            pack_unit(job, &l, part, item, 0, l.depth);
+        else
+            for (int64_t panel = 0; panel < l.panels.count; panel++)
+                pack_unit(job, &l, part, group * l.panels.count + panel, begin, min64(begin + PACK_CHANNELS, l.depth));
 }
 
 /* The walk of one phase over one range of panels: what an item's blocks have in common. */
@@ -208,26 +213,29 @@ static void multiply_block(const struct conv2d_job *job, const struct layout *l,
     const char *next =
         new_sources(&range->walk, after, min64(l->block, all - after), source, source_size, &bytes);
     const char *next_end = next + bytes;
-    int64_t products = (range->end - range->begin) * ceil_div(max64(l->depth, 1), l->chunk);
-    int64_t share = cache_lines(ceil_div(bytes, products));
-    for (int64_t channel = 0; channel < max64(l->depth, 1); channel += l->chunk) {
-        int64_t depth = min64(l->chunk, l->depth - channel);
+    int64_t chunks = ceil_div(max64(l->depth, 1), l->chunk), rounds = plan->products * chunks;
+    int64_t share = cache_lines(ceil_div(bytes, (range->end - range->begin) * rounds));
+    for (int64_t round = 0; round < rounds; round++) {
+        struct part_product part = part_products[MOST_PRODUCTS - plan->products + round / chunks];
+        int64_t channel = round % chunks * l->chunk, depth = min64(l->chunk, l->depth - channel);
+        int64_t source_channel = part.source * l->depth + channel;
         for (int64_t n = 0; n < gathered; n++)
-            memcpy(copies + n * l->copy, originals[n] + channel * size, (size_t)(depth * size));
+            memcpy(copies + n * l->copy, originals[n] + source_channel * size, (size_t)(depth * size));
         for (int64_t u = range->begin; u < range->end; u++) {
             struct unit unit = unit_of(&l->panels, u);
-            const char *packed = job->workspace + unit.before * (1 + l->taps * l->depth) * size;
+            const char *initial = job->workspace + unit.before * (1 + l->taps * l->depth) * size;
+            const char *packed = initial + part.weight * l->packed;
             struct gemm gemm = {
                 .rows = pixels,
                 .columns = unit.columns,
                 .taps = l->patches ? 1 : range->taps,
                 .depth = l->patches ? range->taps * l->depth : depth,
-                .first = l->gathered ? 0 : unit.group * l->depth + channel,
+                .first = l->gathered ? 0 : unit.group * l->depth + source_channel,
                 .column = unit.group * l->panels.columns + unit.column,
                 .pitch = l->block,
                 .sources = sources,
                 .panel = packed + (1 + range->taps_before * l->depth + range->taps * channel) * unit.width * size,
-                .initial = channel == 0 ? packed : NULL,
+                .initial = round == 0 ? initial : NULL,
                 .next = next,
                 .next_bytes = min64(share, next_end - next),
                 .results = results,
@@ -256,10 +264,10 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
     range.taps_before = vertical->taps_before * g->kernel[1] + vertical->taps * horizontal->taps_before;
     const int64_t *result_size = plan->map == CONV2D ? g->output : g->input;
     int64_t result_bytes = g->batch * result_size[0] * result_size[1] * l.result_channels * size;
-    range.stream = l.chunk >= l.depth && l.panels.columns * size % 64 == 0 &&
+    range.stream = l.chunk >= l.depth && plan->products == 1 && l.panels.columns * size % 64 == 0 &&
                    streams(plan->map == CONV2D ? job->y : job->x, l.result_channels * size, result_bytes);
 
-    char *scratch = job->workspace + l.packed + thread * l.scratch;
+    char *scratch = job->workspace + l.parts * l.packed + thread * l.scratch;
     memset(scratch, 0, (size_t)(l.source_channels * size)); /* the row of zeros */
     /* A phase may have fewer blocks than the largest. */
     for (int64_t block = run * l.run; block < (run + 1) * l.run; block++)
@@ -276,10 +284,10 @@ static bool plan_direct(struct conv2d_plan *plan, const struct kernels *kernels)
     double products = weights * g->batch * g->output[0] * g->output[1];
     plan->stages = 2;
     plan->items[0] = pack_items(plan, &l);
-    plan->nanoseconds[0] = weights;
+    plan->nanoseconds[0] = weights * l.parts;
     plan->items[1] = l.splits * l.phases[0] * l.phases[1] * l.runs;
-    plan->nanoseconds[1] = products / (4 * kernels->lanes);
-    plan->workspace_size = l.packed + plan->threads * l.scratch;
+    plan->nanoseconds[1] = plan->products * products / (4 * kernels->lanes);
+    plan->workspace_size = l.parts * l.packed + plan->threads * l.scratch;
     return true;
 }
 

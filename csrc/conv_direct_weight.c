@@ -186,74 +186,113 @@ static void reduce(const struct conv2d_job *job, int64_t item, int32_t thread) {
     unpack_panel(&panel, plan->element_size, total, job->weight);
 }
 
-/* The same on operands rounded to bfloat16: two neighbouring pixels are a pair, which takes the place of a float. */
-static int64_t pairs_scratch(const struct layout *l) {
-    int64_t pairs = ceil_div(l->block, 2);
-    return cache_lines(pairs * (int64_t)sizeof(void *)) + cache_lines(pairs * l->rows * 4) +
-           l->units * cache_lines(pairs * l->panels.width * 4);
+/* The same on bfloat16 parts of the operands: two neighbouring pixels are a pair, which takes the place of a float. The
+ * products of parts of a block are summed as one longer reduction. */
+struct pairs {
+    int64_t parts, count;           /* of each operand; pairs of a block */
+    int64_t sources, source, panel; /* bytes: the table of source pairs, one part of them, a panel of the gradient's */
+    int64_t scratch;                /* bytes of all of a thread's */
+};
+
+static struct pairs pairs_of(const struct conv2d_plan *plan, const struct layout *l) {
+    struct pairs p = {.parts = parts_of(plan->products), .count = ceil_div(l->block, 2)};
+    p.sources = cache_lines(plan->products * p.count * (int64_t)sizeof(void *));
+    p.source = p.count * l->rows * 4;
+    p.panel = cache_lines(plan->products * p.count * l->panels.width * 4);
+    p.scratch = p.sources + cache_lines(p.parts * p.source) + l->units * p.panel;
+    return p;
 }
 
-static bool plan_bf16_weight(struct conv2d_plan *plan, const struct kernels *kernels) {
+static bool plan_pairs(struct conv2d_plan *plan, const struct kernels *kernels, int32_t products) {
     if (!bf16_for(plan->isa, plan->element_size) || plan->geometry.groups != 1 || !plan_direct_weight(plan, kernels))
         return false;
+    plan->products = products;
     struct layout l = layout_of(plan, kernels);
-    plan->workspace_size += plan->threads * pairs_scratch(&l);
+    plan->nanoseconds[0] *= products;
+    plan->workspace_size += plan->threads * pairs_of(plan, &l).scratch;
     return !l.patches;
+}
+
+static bool plan_one(struct conv2d_plan *plan, const struct kernels *kernels) { return plan_pairs(plan, kernels, 1); }
+
+static bool plan_three(struct conv2d_plan *plan, const struct kernels *kernels) { return plan_pairs(plan, kernels, 3); }
+
+static bool plan_six(struct conv2d_plan *plan, const struct kernels *kernels) { return plan_pairs(plan, kernels, 6); }
+
+/* A panel of the gradient's columns, product by product. The first products meet each part of the gradient once, from the
+ * last part to the first. False if a number is out of range. */
+static bool pair_columns(const struct conv2d_plan *plan, const struct unit *unit, const float *y, int64_t pixels,
+                         char *panel) {
+    const struct bf16 *bf16 = bf16_for(plan->isa, plan->element_size);
+    const struct part_product *products = part_products + MOST_PRODUCTS - plan->products;
+    int64_t channels = plan->geometry.out_channels, line = unit->width * 4, size = ceil_div(pixels, 2) * line;
+    int64_t parts = parts_of(plan->products);
+    bool good = true;
+    char *to = panel + (parts - 1) * size;
+    for (int64_t p = 0; p < pixels; p += 2, y += 2 * channels, to += line) {
+        good &= bf16->round_pairs(y, p + 1 < pixels ? y + channels : NULL, unit->columns, parts, to, -size);
+        for (int64_t part = 0; part < parts; part++)
+            memset(to - part * size + unit->columns * 4, 0, (size_t)(line - unit->columns * 4));
+    }
+    for (int64_t n = parts; n < plan->products; n++)
+        memcpy(panel + n * size, panel + (parts - 1 - products[n].weight) * size, (size_t)size);
+    return good;
 }
 
 static void accumulate_pairs(const struct conv2d_job *job, int64_t item, int32_t thread) {
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
     const struct bf16 *bf16 = bf16_for(plan->isa, plan->element_size);
+    const struct part_product *products = part_products + MOST_PRODUCTS - plan->products;
     struct layout l = layout_of(plan, job->kernels);
+    struct pairs pairs = pairs_of(plan, &l);
     struct walk walk = {{walk_output(g, 0), walk_output(g, 1)}, g->batch};
 
     char *zeros = job->workspace + l.chunks * l.partial + thread * l.scratch;
     const void **sources = (const void **)(zeros + l.zeros);
-    char *pairs_begin = job->workspace + l.chunks * l.partial + plan->threads * l.scratch + thread * pairs_scratch(&l);
-    const void **source_pairs = (const void **)pairs_begin;
-    uint32_t *x_pairs = (uint32_t *)(pairs_begin + cache_lines(ceil_div(l.block, 2) * (int64_t)sizeof(void *)));
-    char *y_pairs = (char *)x_pairs + cache_lines(ceil_div(l.block, 2) * l.rows * 4);
-    int64_t unit_pairs = cache_lines(ceil_div(l.block, 2) * l.panels.width * 4);
+    const void **source_pairs =
+        (const void **)(job->workspace + l.chunks * l.partial + plan->threads * l.scratch + thread * pairs.scratch);
+    char *x_pairs = (char *)source_pairs + pairs.sources;
+    char *panels = x_pairs + cache_lines(pairs.parts * pairs.source);
     memset(zeros, 0, (size_t)(g->in_channels * 4));
-    for (int64_t pair = 0; pair < ceil_div(l.block, 2); pair++)
-        source_pairs[pair] = x_pairs + pair * l.rows;
 
     int64_t chunk = item % l.chunks, first_unit = item / l.chunks * l.units;
     int64_t end_unit = min64(first_unit + l.units, l.panels.count);
     char *partial = job->workspace + chunk * l.partial;
-    struct unit last = unit_of(&l.panels, end_unit - 1);
-    int64_t begin = unit_of(&l.panels, first_unit).before, end = last.before + last.width;
-    memset(partial + begin * l.taps * l.rows * 4, 0, (size_t)((end - begin) * l.taps * l.rows * 4));
+    if (l.pixels == 0) {
+        struct unit last = unit_of(&l.panels, end_unit - 1);
+        int64_t begin = unit_of(&l.panels, first_unit).before, end = last.before + last.width;
+        memset(partial + begin * l.taps * l.rows * 4, 0, (size_t)((end - begin) * l.taps * l.rows * 4));
+    }
     bool good = true;
 
     for (int64_t block = chunk * l.blocks; block < (chunk + 1) * l.blocks; block++) {
-        int64_t first = block * l.block, pixels = min64(l.block, l.pixels - first);
+        int64_t first = block * l.block, pixels = min64(l.block, l.pixels - first), count = ceil_div(pixels, 2);
         if (pixels <= 0)
             break;
         fill_sources(&walk, first, pixels, job->x, g->in_channels * 4, zeros, sources, l.block);
+        for (int64_t n = 0; n < plan->products; n++)
+            for (int64_t pair = 0; pair < count; pair++)
+                source_pairs[n * count + pair] = x_pairs + products[n].source * pairs.source + pair * l.rows * 4;
         for (int64_t u = first_unit; u < end_unit; u++) {
             struct unit unit = unit_of(&l.panels, u);
-            uint32_t *to = (uint32_t *)(y_pairs + (u - first_unit) * unit_pairs);
             const float *y = (const float *)job->y + first * g->out_channels + unit.column;
-            for (int64_t p = 0; p < pixels; p += 2, y += 2 * g->out_channels, to += unit.width) {
-                good &= bf16->round_pairs(y, p + 1 < pixels ? y + g->out_channels : NULL, unit.columns, to);
-                memset(to + unit.columns, 0, (size_t)((unit.width - unit.columns) * 4));
-            }
+            good &= pair_columns(plan, &unit, y, pixels, panels + (u - first_unit) * pairs.panel);
         }
         for (int64_t tap = 0; tap < l.taps; tap++) {
             const void **from = sources + tap * l.block;
             for (int64_t p = 0; p < pixels; p += 2)
-                good &= bf16->round_pairs(from[p], p + 1 < pixels ? from[p + 1] : NULL, l.rows, x_pairs + p / 2 * l.rows);
+                good &= bf16->round_pairs(from[p], p + 1 < pixels ? from[p + 1] : NULL, l.rows, pairs.parts,
+                                          x_pairs + p / 2 * l.rows * 4, pairs.source);
             for (int64_t u = first_unit; u < end_unit; u++) {
                 struct unit unit = unit_of(&l.panels, u);
                 struct gemm_over_pixels gemm = {
                     .rows = l.rows,
                     .columns = unit.width,
-                    .pixels = ceil_div(pixels, 2),
+                    .pixels = plan->products * count,
                     .sources = source_pairs,
-                    .panel = y_pairs + (u - first_unit) * unit_pairs,
-                    .add = true,
+                    .panel = panels + (u - first_unit) * pairs.panel,
+                    .add = block > chunk * l.blocks,
                     .result = partial + (unit.before * l.taps + tap * unit.width) * l.rows * 4,
                 };
                 bf16->kernels.gemm_over_pixels(&gemm);
@@ -264,5 +303,7 @@ static void accumulate_pairs(const struct conv2d_job *job, int64_t item, int32_t
         atomic_store_explicit(job->status, STATUS_NOT_FINITE, memory_order_relaxed);
 }
 
-const struct conv2d_algorithm direct_bf16_weight = {"direct_bf16", plan_bf16_weight, {accumulate_pairs, reduce}};
+const struct conv2d_algorithm direct_bf16_weight = {"direct_bf16", plan_one, {accumulate_pairs, reduce}};
+const struct conv2d_algorithm direct_bf16x3_weight = {"direct_bf16x3", plan_three, {accumulate_pairs, reduce}};
+const struct conv2d_algorithm direct_bf16x6_weight = {"direct_bf16x6", plan_six, {accumulate_pairs, reduce}};
 const struct conv2d_algorithm direct_weight = {"direct", plan_direct_weight, {accumulate, reduce}};

@@ -219,13 +219,28 @@ struct kernels {
     void (*read)(const void *memory, int64_t bytes);
 };
 
+/* A float32 is nearly the sum of two bfloat16 numbers, and exactly that of three: its parts, each of which is what the
+ * parts before it leave, rounded. The product of two such sums is that of the first parts and some more, of which the
+ * largest are kept. Here they are from the smallest on: those in use are the last `products` of them. */
+struct part_product {
+    int8_t source, weight; /* which parts; in the weight gradient, those of x and y */
+};
+enum { MOST_PRODUCTS = 6 };
+static const struct part_product part_products[MOST_PRODUCTS] = {{0, 2}, {1, 1}, {2, 0}, {0, 1}, {1, 0}, {0, 0}};
+
+/* 1 part for 1 product, 2 for 3, 3 for 6. */
+static inline int64_t parts_of(int32_t products) { return products == 1 ? 1 : products == 3 ? 2 : 3; }
+
 /* Products of bfloat16 pairs: kernels whose gemm takes two neighbours along the reduction as one element. round writes
  * `count` numbers side by side, padded with a zero to whole pairs; round_pairs pairs two lines (`second` may be NULL).
- * Both return false if a finite number became infinite. */
+ * Either writes one part after another, `step` bytes apart, and returns false if a number is out of range: if it is not
+ * finite, or its only part would not be, or if it is so large or small that products of several parts overflow or
+ * parts underflow. */
 struct bf16 {
     struct kernels kernels;
-    bool (*round)(const float *from, int64_t count, void *to);
-    bool (*round_pairs)(const float *first, const float *second, int64_t count, void *to);
+    bool tiles; /* AMX: many more products at a time */
+    bool (*round)(const float *from, int64_t count, int64_t parts, void *to, int64_t step);
+    bool (*round_pairs)(const float *first, const float *second, int64_t count, int64_t parts, void *to, int64_t step);
 };
 
 /* NULL where the processor does not have them. */
@@ -278,7 +293,8 @@ struct conv2d_algorithm {
     void (*stage[4])(const struct conv2d_job *, int64_t item, int32_t thread);
 };
 
-extern const struct conv2d_algorithm direct_bf16, direct_bf16_weight, few_pixels;
+extern const struct conv2d_algorithm direct_bf16, direct_bf16x3, direct_bf16x6;
+extern const struct conv2d_algorithm direct_bf16_weight, direct_bf16x3_weight, direct_bf16x6_weight, few_pixels;
 extern const struct conv2d_algorithm direct, direct_weight, depthwise, depthwise_weight, winograd_2x2, winograd_4x4;
 extern const struct conv2d_algorithm winograd_2x2_weight, winograd_4x4_weight, lines, lines_weight, dots;
 extern const struct conv2d_algorithm grouped, grouped_weight;

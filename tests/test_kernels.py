@@ -501,15 +501,39 @@ def test_the_automatic_choice_is_as_accurate_as_its_class(precision: str) -> Non
                 assert np.abs(actual - expected).max() <= 1.5 * np.abs(direct - expected).max()
 
 
-def test_numbers_that_bfloat16_cannot_hold_are_not_lost() -> None:
-    """The largest float32 numbers round to infinity in bfloat16; the result must be what the products are."""
+@pytest.mark.parametrize("value", [np.finfo(np.float32).max, 2.0**62, 2.0**-100, np.finfo(np.float32).tiny])
+def test_numbers_that_bfloat16_cannot_hold_are_not_lost(value: float) -> None:
+    """The largest float32 numbers round to infinity in bfloat16, and parts of small ones underflow."""
     g = conv2d_geometry("conv2d", (1, 32, 6, 6), (32, 32, 3, 3), padding=1)
     x, weight = np.ones(g.x_shape, np.float32), np.zeros(g.weight_shape, np.float32)
-    x[0, 0, 0, 0] = np.finfo(np.float32).max
+    x[0, 0, 0, 0] = value * 1.0000001 if value < 1 else value
     weight[:, :, 1, 1] = np.eye(32)
-    with kernels.set_float32_precision("medium"):
-        assert np.array_equal(kernels.conv2d(x, weight, None, g), x)
-        assert np.array_equal(kernels.conv2d_input(x, weight, g), x)
+    y = np.zeros(g.y_shape, np.float32)
+    y[0, 0, 0, 0] = 1
+    for name in MAPS:
+        for how in candidates(name, g, np.float32):
+            if not how.algorithm.startswith("direct_bf16") or (how.error_class == "medium" and value < 2.0**100):
+                continue
+            if name == "conv2d_weight":
+                assert kernels.conv2d_weight(x, y, g)[0, 0, 1, 1] == x[0, 0, 0, 0]
+            else:
+                actual = kernels.conv2d(x, weight, None, g) if name == "conv2d" else kernels.conv2d_input(x, weight, g)
+                np.testing.assert_array_equal(actual, x, how.algorithm)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_six_products_of_parts_are_no_worse_than_the_direct_sum(name: str) -> None:
+    case = ConvCase("deep", (1, 256, 14, 14), (64, 256, 3, 3), padding=1)
+    g, *operands = conv_operands(case, np.float32)
+    if "direct_bf16x6" not in kernels.explain(name, g, np.float32).candidates:
+        pytest.skip("this processor has no products of bfloat16 numbers")
+    with kernels.use_algorithm("direct"):
+        expected = compute(kernels, name, g, *(operand.astype(np.float64) for operand in operands))
+        direct = compute(kernels, name, g, *operands)
+    with kernels.use_algorithm("direct_bf16x6"):
+        actual = compute(kernels, name, g, *operands)
+    assert np.abs(actual - expected).mean() <= np.abs(direct - expected).mean()
+    assert kernels.explain(name, g, np.float32).algorithm != "direct_bf16x6", "it serves on request only"
 
 
 def test_explain_conv_takes_arrays_tensors_and_shapes() -> None:
