@@ -128,7 +128,11 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
         int64_t first = block * l.block, pixels = min64(l.block, l.pixels - first);
         if (pixels <= 0)
             break;
-        int64_t following = first + 2 * l.block <= l.pixels ? l.block : 0;
+        int64_t following = first + 2 * l.block <= l.pixels ? l.block : 0, bytes;
+        int64_t after = first + pixels, multiplications = ceil_div(l.length, l.step) * (last_unit + 1 - first_unit) * l.products;
+        const char *next = new_sources(&walk, after, min64(l.block, l.pixels - after), job->x, g->in_channels * size, &bytes);
+        const char *next_end = next + bytes;
+        int64_t share = cache_lines(ceil_div(bytes, max64(multiplications, 1)));
         if (l.patches)
             copy_patches(&walk, first, pixels, job->x, g->in_channels * size, copies, operands);
         else
@@ -156,7 +160,10 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
                 for (int64_t tap = 0; tap < l.products; tap++) {
                     gemm.sources = operands + tap * l.block;
                     gemm.result = partial + (unit.before * l.taps * l.rows + (tap * l.rows + row) * unit.width) * size;
+                    gemm.next = next;
+                    gemm.next_bytes = min64(share, next_end - next);
                     job->kernels->gemm_over_pixels(&gemm);
+                    next += gemm.next_bytes;
                 }
             }
         }

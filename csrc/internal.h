@@ -21,11 +21,11 @@ struct gemm {
 
 /* Rows are channels, the reduction runs over pixels: result[row][column] = sum over pixels of
  * sources[pixel][first + row] * panel[pixel][column], where a row of panel and result is `columns` long. With `add` the
- * sum is added to what the result holds. */
+ * sum is added to what the result holds. `next` is as above. */
 struct gemm_over_pixels {
-    int64_t rows, columns, pixels, first;
+    int64_t rows, columns, pixels, first, next_bytes;
     const void *const *sources;
-    const void *panel;
+    const void *panel, *next;
     bool add;
     void *result;
 };
