@@ -44,13 +44,17 @@ static bool few_results(const struct conv2d_plan *plan) {
     return result_channels(plan) <= vector / 2 && source_channels(plan) * plan->geometry.kernel[1] >= vector;
 }
 
-/* Copying the sources channel by channel is worth it for few of them, or for narrow results. */
+/* Copying the sources channel by channel is worth it for few of them; with a stride, columns must be parted as well. */
 static bool few_sources(const struct conv2d_plan *plan) {
-    return source_channels(plan) <= 8 || (result_channels(plan) <= 16 && source_channels(plan) <= 32);
+    bool adjacent = plan->map == CONV2D_INPUT || plan->geometry.stride[1] == 1;
+    return source_channels(plan) <= 8 || ((adjacent || result_channels(plan) <= 16) && source_channels(plan) <= 32);
 }
 
-/* Beyond, a line of the kernel reads enough to keep the registers busy without a copy. */
-static bool few_in_channels(const struct conv2d_plan *plan) { return plan->geometry.in_channels <= 32; }
+/* Beyond, a line of the kernel reads enough to keep the registers busy without a copy; but few results leave them empty
+ * unless they change places with the sources. */
+static bool few_channels(const struct conv2d_plan *plan) {
+    return plan->geometry.in_channels <= 32 || plan->geometry.out_channels <= 8;
+}
 
 static bool many_weights(const struct conv2d_plan *plan) {
     const struct conv2d_geometry *g = &plan->geometry;
@@ -99,7 +103,7 @@ static const struct {
     {&winograd_2x2_weight, HIGHEST, winograd_2x2_pays, "3x3 at stride 1, channels enough: four ninths of the products"},
     {&dots, HIGHEST, few_results, "the result has few channels"},
     {&lines, HIGHEST, few_sources, "the source has few channels"},
-    {&lines_weight, HIGHEST, few_in_channels, "the source has few channels"},
+    {&lines_weight, HIGHEST, few_channels, "source or result has few channels"},
     {&few_pixels, HIGHEST, many_weights, "few pixels, many weights, which are better read where they lie"},
     {&direct, HIGHEST, always, "serves every problem"},
     {&direct_weight, HIGHEST, always, "serves every problem"},

@@ -44,6 +44,7 @@ CONV_CASES = [
     ConvCase("many-channels", (1, 70, 5, 4), (33, 70, 3, 3), padding=1),
     ConvCase("one-tile", (1, 20, 4, 4), (33, 20, 3, 3)),
     ConvCase("many-pixels", (2, 9, 17, 19), (10, 9, 3, 3)),
+    ConvCase("few-results", (2, 19, 6, 9), (3, 19, 2, 3), stride=(1, 2)),
     ConvCase("stride-2", (2, 3, 9, 8), (5, 3, 3, 3), stride=2, padding=1),
     ConvCase("stride-beyond-kernel", (1, 3, 11, 10), (4, 3, 2, 2), stride=(3, 4)),
     ConvCase("stride-beyond-input", (2, 9, 3, 4), (3, 9, 2, 3), stride=9),
