@@ -31,6 +31,7 @@ OffsetArray = NDArray[np.unsignedinteger[Any]]
 
 _PRECISIONS = ("highest", "high", "medium")  # as the C code numbers them
 _MAPS = {"conv2d": lib.CONV2D, "conv2d_input": lib.CONV2D_INPUT, "conv2d_weight": lib.CONV2D_WEIGHT}
+_FLOATS = frozenset({np.dtype(np.float32), np.dtype(np.float64)})
 _NANOSECONDS_PER_CALL = 1e8
 # Pooling: a rough estimate per value read, and the work below which waking threads takes longer than it saves.
 _POOL_NANOSECONDS = 0.2
@@ -191,7 +192,7 @@ def explain(map_name: str, geometry: Conv2dGeometry, dtype: DTypeLike) -> ConvEx
     """How ``map_name`` ('conv2d', 'conv2d_input' or 'conv2d_weight') is computed with the settings of now."""
     choice("explain", "map_name", map_name, *_MAPS)
     size = _native(np.dtype(dtype), "explain", "dtype").itemsize
-    plan = _plan_now("explain", map_name, geometry, size)
+    plan = _plan_now("explain", map_name, geometry, size).plan
     reason = str(ffi.string(lib.conv2d_algorithm_reason(plan.algorithm)).decode())
     if _forced():
         reason = f"asked for: {', '.join(_forced())}"
@@ -233,7 +234,7 @@ def explain_conv(
 def _native(dtype: np.dtype[Any], function: str, argument: str) -> np.dtype[Any]:
     """``dtype`` in the machine's byte order if it is float32 or float64, else TypeError."""
     native = dtype.newbyteorder("=")
-    if native not in (np.float32, np.float64):
+    if native not in _FLOATS:
         raise TypeError(f"{function}: {argument} must be float32 or float64, got {dtype}")
     return native
 
@@ -286,7 +287,7 @@ def _operands(function: str, **arguments: tuple[Any, tuple[int, ...]]) -> list[N
             raise ValueError(f"{function}: {name} must have shape {shape}, got {arrays[name].shape}")
     (first, array), *rest = arrays.items()
     for name, other in rest:
-        if other.dtype.newbyteorder("=") != array.dtype.newbyteorder("="):
+        if other.dtype is not array.dtype and other.dtype.newbyteorder("=") != array.dtype.newbyteorder("="):
             dtypes = f"{array.dtype} and {other.dtype}"
             raise TypeError(f"{function}: {first} and {name} must have one dtype, got {dtypes}; convert with astype()")
     return list(arrays.values())
@@ -346,6 +347,14 @@ def _empty_last(shape: tuple[int, int, int, int], dtype: np.dtype[Any]) -> NDArr
     return empty((batch, height, width, channels), dtype)
 
 
+class _Plan(NamedTuple):
+    """A C plan, and its stages as (number of items, how many of them one call gets)."""
+
+    plan: Any
+    stages: list[tuple[int, int]]
+    workspace_size: int
+
+
 @lru_cache(maxsize=4096)
 def _plan(
     function: str,
@@ -356,7 +365,7 @@ def _plan(
     precision: str,
     threads: int,
     forced: tuple[str, ...],
-) -> Any:
+) -> _Plan | None:
     """The C plan of one map of one geometry: which algorithm runs, in which stages, and the workspace that it needs.
 
     None if none of the ``forced`` algorithms serves the problem.
@@ -383,12 +392,16 @@ def _plan(
         status = lib.conv2d_plan(plan, sizes, *request, name)
         if status != lib.STATUS_NO_ALGORITHM:
             _check_status(status, function, geometry)
-            return plan
+            stages = [(plan.items[s], _items_per_call(plan.items[s], plan.nanoseconds[s])) for s in range(plan.stages)]
+            return _Plan(plan, stages, plan.workspace_size)
     return None
 
 
-def _plan_now(function: str, map_name: str, geometry: Conv2dGeometry, element_size: int) -> Any:
-    forced = _forced()
+def _plan_now(
+    function: str, map_name: str, geometry: Conv2dGeometry, element_size: int, forced: tuple[str, ...] | None = None
+) -> _Plan:
+    """The plan with the settings of now, among which are the ``forced`` algorithms unless they are given."""
+    forced = _forced() if forced is None else forced
     plan = _plan(function, map_name, geometry, element_size, isa(), _Settings.precision, get_num_threads(), forced)
     if plan is None:
         raise ValueError(f"{function}: algorithm {', '.join(forced)} does not serve {map_name} of {geometry}")
@@ -414,11 +427,10 @@ def _convolve(
     plan = _plan_now(function, function, geometry, x.itemsize)
     if not _run(plan, x, weight, bias, y):
         # Where an infinity or a NaN meets an algorithm that would spread it, the sum of products itself decides.
-        settings = (isa(), _Settings.precision, get_num_threads())
-        _run(_plan(function, function, geometry, x.itemsize, *settings, ("direct",)), x, weight, bias, y)
+        _run(_plan_now(function, function, geometry, x.itemsize, ("direct",)), x, weight, bias, y)
 
 
-def _run(plan: Any, x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any] | None, y: NDArray[Any]) -> bool:
+def _run(plan: _Plan, x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any] | None, y: NDArray[Any]) -> bool:
     """False if the result must be computed again, by the direct algorithm."""
     addresses = (
         _address(x),
@@ -427,11 +439,9 @@ def _run(plan: Any, x: NDArray[Any], weight: NDArray[Any], bias: NDArray[Any] | 
         _address(y),
         _address(empty((plan.workspace_size,), np.uint8)),
     )
-    for stage in range(plan.stages):
-        items = plan.items[stage]
-        step = _items_per_call(items, plan.nanoseconds[stage])
+    for stage, (items, step) in enumerate(plan.stages):
         for begin in range(0, items, step):
-            status = lib.conv2d_run(plan, stage, begin, min(begin + step, items), *addresses)
+            status = lib.conv2d_run(plan.plan, stage, begin, min(begin + step, items), *addresses)
             if status == lib.STATUS_NOT_FINITE:
                 return False
     return True

@@ -158,21 +158,24 @@ struct line_outer {
     void *result;
 };
 
-/* A run of pooling's results that lie a fixed distance apart and are reduced alike, channel by channel, each from a grid
+/* Lines of pooling's results that lie a fixed distance apart and are reduced alike, channel by channel, each from a grid
  * of taps: the cells of a window, or the windows that cover a cell. Distances are in elements, and `offsets`, if there
  * are any, lie as far apart as what they belong to: the results of max and gather, the sources of scatter. */
 struct pool_run {
-    int64_t results, channels;
-    int64_t next_source, next_result;                              /* from a result to the next */
-    int64_t rows, columns, row_step, column_step;                  /* of taps */
-    int64_t position, position_row_step, position_column_step;     /* of a cell in its window: first tap's, steps */
-    int64_t neighbours, next_neighbour; /* scatter, mean: cells in a row with the same taps, positions rising by 1 */
-    const void *sources;                                           /* the first tap of the first result */
-    void *target, *offsets;                                        /* the first result; the first offsets */
+    int64_t lines, results, channels;
+    int64_t next_source_line, next_result_line;                /* from a line to the next */
+    int64_t next_source, next_result;                          /* from a result to the next */
+    int64_t rows, columns, row_step, column_step;              /* of taps */
+    int64_t position, position_row_step, position_column_step; /* of a cell in its window: first tap's, steps */
+    /* Scatter, mean: cells in a rectangle with the same taps. Along a line of them positions rise by 1. */
+    int64_t neighbour_lines, neighbours, next_neighbour_line, next_neighbour, position_neighbour_line;
+    int64_t ahead; /* max: after the last line, from a source to one that will be wanted soon */
+    const void *sources;    /* the first tap of the first result */
+    void *target, *offsets; /* the first result; the first offsets */
     int32_t offset_size;
-    double divisor; /* of mean */
-    bool add;       /* mean: to what the results hold */
-    bool stream;    /* see `streams` */
+    double divisor, factor; /* of mean; the factor is 1 / divisor where that is exact, else 0 */
+    bool add;               /* mean: to what the results hold */
+    bool stream;            /* see `streams` */
 };
 
 /* Independent multiply-adds in peak.inc: enough to fill the units while each waits for its last result, and few enough
