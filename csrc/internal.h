@@ -169,7 +169,7 @@ struct pool_run {
     int64_t position, position_row_step, position_column_step; /* of a cell in its window: first tap's, steps */
     /* Scatter, mean: cells in a rectangle with the same taps. Along a line of them positions rise by 1. */
     int64_t neighbour_lines, neighbours, next_neighbour_line, next_neighbour, position_neighbour_line;
-    int64_t ahead; /* max: after the last line, from a source to one that will be wanted soon */
+    int64_t ahead;          /* windows: of the last line, from a source to one that will be wanted soon, or 0 */
     const void *sources;    /* the first tap of the first result */
     void *target, *offsets; /* the first result; the first offsets */
     int32_t offset_size;

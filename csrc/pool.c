@@ -260,7 +260,7 @@ static void pool_run(const struct pool_job *job, const struct pool_run *run, con
     int64_t size = job->call->element_size, offset_size = run->offset_size;
     bool cells = by_cells(job->call);
     int64_t planes = cells ? run->neighbour_lines * run->neighbours : run->rows * run->columns;
-    int64_t at_once = PLANES_BYTES / (planes * run->channels * size);
+    int64_t at_once = PLANES_BYTES / max64(planes * run->channels * size, 1);
     int64_t results = min64(run->results, at_once), lines = min64(run->lines, at_once / max64(results, 1));
     bool apart = run->next_source != run->channels || run->next_result != run->channels;
     if (run->channels >= job->kernels->lanes || !apart || lines * results * run->channels < job->kernels->lanes) {
@@ -289,6 +289,17 @@ static int64_t neighbours_of(const struct pool2d_call *call, int axis, int64_t c
         return 1;
     int64_t at = (cell + g->padding[axis]) % stride;
     return at < kernel ? kernel - at : stride - at;
+}
+
+/* How many rows of the input it is from a row of windows to one that will be wanted soon, every cell of which is inside:
+ * the next, else the first of the next image. */
+static int64_t ahead(const struct pool_job *job, int64_t image, int64_t row) {
+    const struct pool2d_geometry *g = &job->call->geometry;
+    if (row + 1 < job->end[0])
+        return g->stride[0];
+    if (row > job->begin[0] && image + 1 < g->batch)
+        return g->input[0] - (row - job->begin[0]) * g->stride[0];
+    return 0;
 }
 
 /* The results that are alike in rows and in columns. */
@@ -321,7 +332,7 @@ static void pool_block(const struct pool_job *job, int64_t image, const struct s
         .next_neighbour_line = to[1] * g->channels,
         .next_neighbour = g->channels,
         .position_neighbour_line = g->kernel[1],
-        .ahead = rows->first + rows->groups < job->end[0] ? g->stride[0] * from[1] * g->channels : 0,
+        .ahead = cells ? 0 : ahead(job, image, rows->first + rows->groups - 1) * from[1] * g->channels,
         .sources = (cells ? job->y : job->x) + source * call->element_size,
         .target = (cells ? job->x : job->y) + target * call->element_size,
         .offsets = job->offsets + (call->map == MAX_SCATTER2D ? source : target) * call->offset_size,
