@@ -607,8 +607,17 @@ def test_c_refuses_inconsistent_geometry() -> None:
 # ---- Pooling ----
 
 
+# Large enough for several pieces of planes, for bands of rows, and for tiles side by side.
+LARGE_POOL_CASES = [
+    PoolCase("narrow-pixels-in-pieces", (1, 5, 45, 40), 3, stride=2, padding=1),
+    PoolCase("narrow-windows", (3, 6, 28, 28), 2),
+    PoolCase("bands-that-cut-windows", (1, 50, 23, 30), 2),
+    PoolCase("wide-tiles", (1, 200, 5, 6), 3, stride=2),
+]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", POOL_CASES, ids=lambda case: case.id)
+@pytest.mark.parametrize("case", POOL_CASES + LARGE_POOL_CASES, ids=lambda case: case.id)
 def test_max_pool(case: PoolCase, dtype: Any, isa: str) -> None:
     g, x, y = pool_operands(case, dtype)
     awkward = np.random.default_rng(1).integers(-2, 2, g.x_shape).astype(dtype)
@@ -630,7 +639,9 @@ def test_max_pool(case: PoolCase, dtype: Any, isa: str) -> None:
 @pytest.mark.parametrize("count_include_pad", [True, False])
 @pytest.mark.parametrize("divisor_override", [None, 3, -2])
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("case", [case for case in POOL_CASES if case.dilation == 1], ids=lambda case: case.id)
+@pytest.mark.parametrize(
+    "case", [case for case in POOL_CASES + LARGE_POOL_CASES if case.dilation == 1], ids=lambda case: case.id
+)
 def test_avg_pool(case: PoolCase, dtype: Any, divisor_override: int | None, count_include_pad: bool, isa: str) -> None:
     g, x, y = pool_operands(case, dtype)
     options = (count_include_pad, divisor_override)
