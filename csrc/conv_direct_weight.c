@@ -4,8 +4,8 @@
  * contributes the outer product of a source pixel and the gradient's pixel. In stage 0 an item is a range of panels
  * times a fixed chunk of the pixels; it walks the chunk in blocks, copies the gradient's columns of a block side by
  * side, and adds each block's sum, formed in registers, to its partial result: short sums of sums lose fewer digits
- * than one long sum. Where each source pixel is read by one tap only, those of a block are copied, too: pixels whose
- * distance is a power of two would evict each other from the caches. Stage 1 adds the chunks' partial results in order
+ * than one long sum. Source pixels whose distance would make them evict each other from the caches are copied, too, where
+ * each is read by one tap only. Stage 1 adds the chunks' partial results in order
  * and writes them as OIHW. */
 #include <string.h>
 #include "panel.h"
@@ -15,6 +15,7 @@ enum {
     BLOCK_PIXELS = 112,      /* summed in registers; a panel of them takes half of a first-level cache */
     TABLE_ENTRIES = 1 << 15, /* of an indirection table, beyond which blocks get smaller */
     PATCH_CHANNELS = 8,      /* up to this many channels, and no groups, patches are copied instead of a table */
+    ALIASED_BYTES = 2 << 10, /* pixels a multiple of this apart evict each other from a first-level cache */
     COPIED_ROWS = 512,       /* at most, of copied source pixels: a quarter of a second-level cache */
     ITEMS = 8,               /* wanted for balance between threads: chunks of pixels, then ranges of panels */
     CHUNK_BLOCKS = 4,        /* below which a chunk is not worth its partial result */
@@ -44,7 +45,7 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
         .pixels = g->batch * g->output[0] * g->output[1],
     };
     l.patches = g->groups == 1 && l.rows <= PATCH_CHANNELS && l.taps > 1;
-    l.copy = g->groups == 1 && l.taps == 1;
+    l.copy = g->groups == 1 && l.taps == 1 && g->in_channels * g->stride[1] * size % ALIASED_BYTES == 0;
     l.products = l.patches ? 1 : l.taps;
     l.length = l.patches ? l.taps * l.rows : l.rows;
     l.step = max64(l.copy ? min64(l.length, COPIED_ROWS) : l.length, 1);
