@@ -44,16 +44,18 @@ static bool few_results(const struct conv2d_plan *plan) {
     return result_channels(plan) <= vector / 2 && source_channels(plan) * plan->geometry.kernel[1] >= vector;
 }
 
-/* Copying the sources channel by channel is worth it for few of them; with a stride, columns must be parted as well. */
+/* Copying the sources channel by channel is worth it for few of them, or where several taps read a copy; with a stride,
+ * columns must be parted as well. */
 static bool few_sources(const struct conv2d_plan *plan) {
-    bool adjacent = plan->map == CONV2D_INPUT || plan->geometry.stride[1] == 1;
-    return source_channels(plan) <= 8 || ((adjacent || result_channels(plan) <= 16) && source_channels(plan) <= 32);
+    const struct conv2d_geometry *g = &plan->geometry;
+    bool several = g->kernel[0] * g->kernel[1] > 1 && (plan->map == CONV2D_INPUT || g->stride[1] == 1);
+    return source_channels(plan) <= 8 || ((several || result_channels(plan) <= 16) && source_channels(plan) <= 32);
 }
 
 /* Beyond, a line of the kernel reads enough to keep the registers busy without a copy; but few results leave them empty
  * unless they change places with the sources. */
 static bool few_channels(const struct conv2d_plan *plan) {
-    return plan->geometry.in_channels <= 32 || plan->geometry.out_channels <= 8;
+    return plan->geometry.in_channels <= 64 || plan->geometry.out_channels <= 8;
 }
 
 static bool many_weights(const struct conv2d_plan *plan) {
