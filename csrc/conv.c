@@ -21,8 +21,12 @@ static int64_t fewest_channels(const struct conv2d_plan *plan) {
     return min64(plan->geometry.in_channels, plan->geometry.out_channels) / plan->geometry.groups;
 }
 
+/* With few channels much must be saved: at 7x7, where tiles hang over the edge, it is too little. */
 static bool winograd_2x2_pays(const struct conv2d_plan *plan) {
-    return fewest_channels(plan) >= (plan->map == CONV2D_WEIGHT ? 16 : 32) && tiles_cost(plan, 2) < tiles_cost(plan, 1);
+    if (plan->map == CONV2D_WEIGHT)
+        return fewest_channels(plan) >= 16 && tiles_cost(plan, 2) < tiles_cost(plan, 1);
+    double most = fewest_channels(plan) < 64 ? 0.55 : 1.0;
+    return fewest_channels(plan) >= 32 && tiles_cost(plan, 2) < most * tiles_cost(plan, 1);
 }
 
 static bool winograd_4x4_pays(const struct conv2d_plan *plan) {
@@ -63,12 +67,15 @@ static bool many_weights(const struct conv2d_plan *plan) {
     return g->in_channels * g->out_channels * g->kernel[0] * g->kernel[1] >= INT64_C(1) << 16;
 }
 
-/* A group would leave most of a vector empty. With more channels in a group there is too much to spread. */
+/* A group would leave most of a vector empty. With more channels in a group there is too much to spread: sooner where a
+ * stride makes a pixel serve fewer products, and where sums take the place of results. */
 static bool narrow_groups(const struct conv2d_plan *plan) {
     const struct conv2d_geometry *g = &plan->geometry;
     int64_t lanes = kernels_for(plan->isa, plan->element_size)->lanes;
     int64_t columns = (plan->map == CONV2D_INPUT ? g->in_channels : g->out_channels) / g->groups;
-    return columns <= min64(lanes / 2, 4);
+    bool strided = g->stride[0] * g->stride[1] > 1;
+    bool few = plan->map == CONV2D_WEIGHT || (plan->map == CONV2D && strided);
+    return columns <= min64(lanes / 2, few ? 4 : 8);
 }
 
 /* Three products of parts are no quicker than one of floats but in tiles, which take 32 channels at a time. */
@@ -91,7 +98,7 @@ static const struct {
 } choices[] = {
     {&depthwise, HIGHEST, always, "every input channel is a group of its own"},
     {&depthwise_weight, HIGHEST, always, "every input channel is a group of its own"},
-    {&grouped, HIGHEST, narrow_groups, "groups have at most 4 channels, and several fit in a vector"},
+    {&grouped, HIGHEST, narrow_groups, "groups have at most 8 channels (4 at a stride), and several fit in a vector"},
     {&grouped_weight, HIGHEST, narrow_groups, "groups have at most 4 channels, and several fit in a vector"},
     {&direct_bf16, MEDIUM, always, "bfloat16: two products where float32 has one"},
     {&direct_bf16_weight, MEDIUM, always, "bfloat16: two products where float32 has one"},

@@ -215,16 +215,20 @@ static void spread(const struct conv2d_job *job, const struct layout *l, int64_t
     }
 }
 
-/* Where the lines of a run of `columns` pixels from `column` on read, whose pixels are in `row` of the walk. */
-static void fill_lines(const struct layout *l, const struct axis *vertical, const struct axis *horizontal, int64_t row,
-                       int64_t column, const char *spread, int64_t top, const void **sources) {
+/* The lines that the pixels in `row` of the walk read. */
+static void fill_lines(const struct layout *l, const struct axis *vertical, int64_t row, const char *spread, int64_t top,
+                       const void **lines) {
     int64_t plane = l->width * l->vector_size;
-    const char *first = spread + (column * horizontal->source_step + horizontal->offset - l->left) * l->vector_size;
     for (int64_t u = 0; u < vertical->taps; u++) {
         int64_t source_row = row * vertical->source_step + vertical->offset + u * vertical->offset_step;
         for (int64_t i = 0; i < l->planes; i++)
-            *sources++ = first + ((source_row - top) * l->planes + i) * plane;
+            *lines++ = spread + ((source_row - top) * l->planes + i) * plane;
     }
+}
+
+/* The source column of the first tap of a pixel, in planes. */
+static int64_t first_column(const struct layout *l, const struct axis *horizontal, int64_t column) {
+    return column * horizontal->source_step + horizontal->offset - l->left;
 }
 
 static struct depthwise product_of(const struct layout *l, const struct kernels *kernels, const struct axis *vertical,
@@ -236,6 +240,7 @@ static struct depthwise product_of(const struct layout *l, const struct kernels 
         .width = horizontal->taps,
         .stride = horizontal->source_step,
         .dilation = horizontal->offset_step,
+        .size = l->width,
         .step = kernels->lanes,
         .result_step = horizontal->step * l->result_channels,
     };
@@ -307,7 +312,7 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
     int64_t size = plan->element_size;
     char *scratch = scratch_at(job, &l, thread), *planes = scratch + l.axes + l.pointers;
     struct axis *axes = (struct axis *)scratch;
-    const void **sources = (const void **)(scratch + l.axes);
+    const void **lines = (const void **)(scratch + l.axes);
     for (int64_t phase = 0; phase < l.phases[0]; phase++)
         axes[phase] = axis_of(plan, 0, phase);
     for (int64_t phase = 0; phase < l.phases[1]; phase++)
@@ -318,7 +323,9 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
     int64_t begin = l.rows * block / l.blocks, end = l.rows * (block + 1) / l.blocks, top, bottom;
     reach_rows(plan, &l, begin, end, &top, &bottom);
     const char *source = (forward ? job->x : job->y) + image * from[0] * from[1] * l.source_channels * size;
-    char *result = (forward ? job->y : job->x) + image * to[0] * to[1] * l.result_channels * size;
+    int64_t pixel_size = l.result_channels * size, image_size = to[0] * to[1] * pixel_size;
+    char *results = forward ? job->y : job->x, *result = results + image * image_size;
+    bool stream = streams(results, pixel_size, g->batch * image_size);
     for (int64_t vector = first; vector < last; vector++) {
         /* The first brings the source of all into the second-level cache, in the order in which it lies in memory. */
         int64_t ahead = vector > first ? 0 : (last - first) * job->kernels->lanes / l.columns * l.planes;
@@ -333,13 +340,15 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
                     int64_t column = horizontal->count * strip / l.strips;
                     int64_t pixel = row * to[1] + horizontal->start + column * horizontal->step;
                     struct depthwise product = product_of(&l, job->kernels, vertical, horizontal);
+                    product.stream = stream;
                     product.initial = packed;
                     product.weights = packed + (1 + before * l.planes) * l.vector_size;
-                    fill_lines(&l, vertical, horizontal, row / l.phases[0], column, planes, top, sources);
+                    fill_lines(&l, vertical, row / l.phases[0], planes, top, lines);
                     struct run run = {
                         .columns = horizontal->count * (strip + 1) / l.strips - column,
-                        .sources = sources,
-                        .result = result + (pixel * l.result_channels + start) * size,
+                        .first = first_column(&l, horizontal, column),
+                        .lines = lines,
+                        .result = result + pixel * pixel_size + start * size,
                     };
                     job->kernels->depthwise(&product, &run);
                 }
@@ -383,7 +392,7 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
     int64_t size = plan->element_size, vector = item % l.vectors, chunk = item / l.vectors;
     char *scratch = scratch_at(job, &l, thread), *planes = scratch + l.axes + l.pointers;
     struct run *runs = (struct run *)(scratch + l.axes);
-    const void **sources = (const void **)(runs + MAX_RUNS);
+    const void **lines = (const void **)(runs + MAX_RUNS);
     struct depthwise product = product_of(&l, job->kernels, &vertical, &horizontal);
     product.sums = sums_at(job, &l, chunk, vector);
     memset(product.sums, 0, (size_t)l.sums);
@@ -399,10 +408,11 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
             for (int64_t r = 0; r < count; r++) {
                 runs[r] = (struct run){
                     .columns = g->output[1],
-                    .sources = sources + r * product.lines,
+                    .first = first_column(&l, &horizontal, 0),
+                    .lines = lines + r * product.lines,
                     .result = job->y + ((image * l.rows + first + r) * g->output[1] * l.result_channels + start) * size,
                 };
-                fill_lines(&l, &vertical, &horizontal, first + r, 0, planes, top, sources + r * product.lines);
+                fill_lines(&l, &vertical, first + r, planes, top, lines + r * product.lines);
             }
             job->kernels->depthwise_over_pixels(&product, runs, count);
         }

@@ -45,31 +45,27 @@ static inline int64_t vector_start(int64_t n, int64_t channels, int64_t lanes) {
 }
 
 /* Vectors first..last take part; `channels` is all there are in a pixel. Taps are lines of `width`. Pixel k of a run
- * reads, for tap v of a line, source pixel k * stride + v * dilation, source pixels being `step` elements apart. Weights
- * and sums are [vector][tap][lane], initial values [vector][lane]. The next row of pixels reads what lies `ahead`
- * elements after the last line, and result_ahead elements after the gradient. */
+ * reads, for tap v of a line, source pixel run.first + k * stride + v * dilation of the `size` in a row, source pixels
+ * being `step` elements apart, or zeros where there is no such pixel. Weights and sums are [vector][tap][lane], initial
+ * values [vector][lane], `zeros` a vector of zeros. With `stream`, results are stored past the caches (see `streams`). */
 struct depthwise {
-    int64_t channels, first, last, lines, width, stride, dilation, step, result_step, ahead, result_ahead;
-    const void *weights, *initial;
+    int64_t channels, first, last, lines, width, stride, dilation, size, step, result_step;
+    int64_t next_rows, row_size, result_ahead; /* see struct run; in bytes */
+    const void *weights, *initial, *zeros;
     void *sums;
+    bool stream;
 };
 
-/* The stride, if there are loops for it: lines of three adjacent taps, and three or a multiple of such lines. */
-static inline int64_t tile_stride(const struct depthwise *d) {
-    return d->width == 3 && d->lines % 3 == 0 && d->dilation == 1 && d->stride <= 2 ? d->stride : 0;
-}
-
-/* Adjacent pixels of a row of the result. sources[line] is the source pixel of the first tap of the first pixel, unless
- * some lie outside the source's row. Then there are TILE_COLUMNS pixels at most and a table:
- * sources[line * TILE_SPAN + i] for the source pixels from the first that a line reads to the last if tile_stride(),
- * else sources[(line * width + v) * TILE_COLUMNS + k]. */
+/* Adjacent pixels of a row of the result, of which lines[line] is a row of the source, or NULL for zeros. From address
+ * `next` on, unless it is 0, are next_rows rows of the source that will be wanted soon, row_size bytes apart; for sums
+ * over pixels so are the gradients that lie result_ahead bytes after these. */
 struct run {
-    int64_t columns;
-    bool table;
-    const void *const *sources;
+    int64_t columns, first;
+    const void *const *lines;
     char *result; /* of the first pixel; for sums over pixels, the gradient */
+    uintptr_t next;
 };
-enum { TILE_COLUMNS = 8, TILE_SPAN = 2 * (TILE_COLUMNS - 1) + 3 };
+enum { TILE_COLUMNS = 8 };
 
 /* Plane i of the result, `pitch` elements after the one before, is one vector for each pixel. It is made of the source
  * vectors that begin at channels starts[n], by shuffles of what is there so far with the next of them, whose numbers are
