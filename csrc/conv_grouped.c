@@ -325,7 +325,8 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
     const char *source = (forward ? job->x : job->y) + image * from[0] * from[1] * l.source_channels * size;
     int64_t pixel_size = l.result_channels * size, image_size = to[0] * to[1] * pixel_size;
     char *results = forward ? job->y : job->x, *result = results + image * image_size;
-    bool stream = streams(results, pixel_size, g->batch * image_size);
+    /* A vector passes over the whole block: it must fill cache lines by itself. */
+    bool stream = l.vector_size % 64 == 0 && streams(results, pixel_size, g->batch * image_size);
     for (int64_t vector = first; vector < last; vector++) {
         /* The first brings the source of all into the second-level cache, in the order in which it lies in memory. */
         int64_t ahead = vector > first ? 0 : (last - first) * job->kernels->lanes / l.columns * l.planes;

@@ -60,6 +60,8 @@ CONV_CASES = [
     ConvCase("depthwise-multiplier", (2, 5, 7, 6), (15, 1, 3, 2), padding=1, groups=5),
     ConvCase("depthwise-dilated", (1, 17, 9, 9), (34, 1, 3, 3), stride=2, dilation=2, padding=2, groups=17),
     ConvCase("depthwise-5x5", (1, 18, 7, 19), (18, 1, 5, 5), padding=2, groups=18),
+    ConvCase("depthwise-5x5-strided", (2, 33, 12, 21), (33, 1, 5, 5), stride=2, padding=2, groups=33),
+    ConvCase("depthwise-one-line", (1, 18, 5, 20), (18, 1, 1, 3), padding=(0, 2), groups=18),
     ConvCase("depthwise-stride-3", (1, 17, 11, 20), (17, 1, 3, 4), stride=3, padding=1, groups=17),
     ConvCase("depthwise-cropping", (2, 33, 9, 21), (33, 1, 3, 3), padding=((-1, 2), (1, -2)), groups=33),
     ConvCase("narrow-groups", (2, 20, 9, 19), (20, 4, 3, 3), padding=1, groups=5),

@@ -40,6 +40,8 @@ LARGE_CONV_CASES = [
     ConvCase("narrow-groups", (2, 40, 30, 31), (40, 4, 3, 3), padding=1, groups=10),
     ConvCase("depthwise", (2, 70, 40, 41), (70, 1, 3, 3), padding=1, groups=70),
     ConvCase("depthwise-multiplier", (2, 40, 40, 41), (80, 1, 3, 3), stride=2, padding=1, groups=40),
+    ConvCase("depthwise-long-rows", (1, 40, 3, 1500), (40, 1, 3, 3), padding=1, groups=40),
+    ConvCase("depthwise-past-caches", (1, 64, 130, 129), (64, 1, 1, 3), padding=(0, 1), groups=64),
 ]
 
 
