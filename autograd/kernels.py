@@ -233,7 +233,7 @@ def explain_conv(
 
 def _native(dtype: np.dtype[Any], function: str, argument: str) -> np.dtype[Any]:
     """``dtype`` in the machine's byte order if it is float32 or float64, else TypeError."""
-    native = dtype.newbyteorder("=")
+    native = dtype if dtype.isnative else dtype.newbyteorder("=")
     if native not in _FLOATS:
         raise TypeError(f"{function}: {argument} must be float32 or float64, got {dtype}")
     return native
@@ -241,10 +241,11 @@ def _native(dtype: np.dtype[Any], function: str, argument: str) -> np.dtype[Any]
 
 def _array(array: Any, function: str, argument: str) -> FloatArray:
     """``array`` as a plain NumPy array of float32 or float64 of any layout."""
-    if isinstance(array, np.ma.MaskedArray):
-        raise TypeError(f"{function}: {argument} must not be a masked array")
-    if not isinstance(array, np.ndarray):
-        raise TypeError(f"{function}: {argument} must be a NumPy array, got {type(array).__name__}")
+    if type(array) is not np.ndarray:
+        if isinstance(array, np.ma.MaskedArray):
+            raise TypeError(f"{function}: {argument} must not be a masked array")
+        if not isinstance(array, np.ndarray):
+            raise TypeError(f"{function}: {argument} must be a NumPy array, got {type(array).__name__}")
     _native(array.dtype, function, argument)
     return np.asarray(array)
 
