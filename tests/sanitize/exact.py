@@ -20,8 +20,8 @@ _libc = ctypes.CDLL(None)
 
 
 def empty(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
-    """``memory.empty`` for results; for a workspace, the only array of one dimension, without the room to align it."""
-    if len(shape) != 1:
+    """``memory.empty`` for results; for a workspace, the only array of bytes, without the room to align it."""
+    if dtype is not np.uint8:
         return memory.empty(shape, dtype)
     size = shape[0] - CACHE_LINE
     address = ctypes.c_void_p()
