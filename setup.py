@@ -18,6 +18,7 @@ FILE_FLAGS = {
     "ukernel_avx2.c": ["-mavx2", "-mfma"],
     "ukernel_avx512.c": AVX512_FLAGS,
     "bf16_avx512.c": [*AVX512_FLAGS, "-mavx512bf16"],
+    "bf16_amx.c": [*AVX512_FLAGS, "-mamx-tile", "-mamx-bf16"],
 }
 
 

@@ -6,7 +6,6 @@
 
 #if defined(__x86_64__)
 #include <immintrin.h>
-#include <string.h>
 
 #define VECTOR_BYTES 64
 #define ROWS 14
@@ -42,7 +41,7 @@ static inline __m256i take_part(__m512 *x) {
     return part;
 }
 
-static bool round_line(const float *from, int64_t count, int64_t parts, void *to, int64_t step) {
+bool bf16_round(const float *from, int64_t count, int64_t parts, void *to, int64_t step) {
     __mmask16 bad = 0;
     for (int64_t i = 0; i < count; i += 16) {
         __m512 x = _mm512_maskz_loadu_ps(first_of(count - i), from + i);
@@ -54,7 +53,7 @@ static bool round_line(const float *from, int64_t count, int64_t parts, void *to
     return bad == 0;
 }
 
-static bool round_pairs(const float *first, const float *second, int64_t count, int64_t parts, void *to, int64_t step) {
+bool bf16_round_pairs(const float *first, const float *second, int64_t count, int64_t parts, void *to, int64_t step) {
     __mmask16 bad = 0;
     for (int64_t i = 0; i < count; i += 16) {
         __mmask16 valid = first_of(count - i);
@@ -70,21 +69,17 @@ static bool round_pairs(const float *first, const float *second, int64_t count, 
     return bad == 0;
 }
 
-static const struct bf16 bf16 = {
-    .kernels = {.lanes = LANES, .rows = ROWS, .vectors = NAME(VECTORS), .gemm = NAME(gemm), .gemm_over_pixels = NAME(gemm_over_pixels)},
-    .round = round_line,
-    .round_pairs = round_pairs,
+static bool supported(void) { return __builtin_cpu_supports("avx512bf16"); }
+
+const struct bf16 bf16_avx512 = {
+    .supported = supported,
+    .kernels = {.lanes = LANES,
+                .rows = ROWS,
+                .vectors = NAME(VECTORS),
+                .gemm = NAME(gemm),
+                .gemm_over_pixels = NAME(gemm_over_pixels)},
+    .round = bf16_round,
+    .round_pairs = bf16_round_pairs,
 };
 
-const struct bf16 *bf16_for(int32_t isa, int32_t element_size) {
-    bool avx512 = isa_supported(isa) && strcmp(isa_name(isa), "avx512") == 0;
-    return avx512 && element_size == 4 && __builtin_cpu_supports("avx512bf16") ? &bf16 : NULL;
-}
-
-#else
-const struct bf16 *bf16_for(int32_t isa, int32_t element_size) {
-    (void)isa;
-    (void)element_size;
-    return NULL;
-}
 #endif

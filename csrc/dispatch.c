@@ -1,5 +1,6 @@
 /* The instruction sets that this build has kernels for, best first. Python chooses among those the processor supports.
  */
+#include <string.h>
 #include "internal.h"
 
 #if defined(__x86_64__)
@@ -29,4 +30,14 @@ const struct kernels *kernels_for(int32_t isa, int32_t element_size) {
     if (!isa_supported(isa))
         return NULL;
     return element_size == 4 ? &kernel_sets[isa]->f32 : element_size == 8 ? &kernel_sets[isa]->f64 : NULL;
+}
+
+const struct bf16 *bf16_for(int32_t isa, int32_t element_size) {
+#if defined(__x86_64__)
+    if (isa_supported(isa) && strcmp(isa_name(isa), "avx512") == 0 && element_size == 4)
+        return bf16_amx.supported() ? &bf16_amx : bf16_avx512.supported() ? &bf16_avx512 : NULL;
+#else
+    (void)isa, (void)element_size;
+#endif
+    return NULL;
 }

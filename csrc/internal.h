@@ -236,11 +236,18 @@ static inline int64_t parts_of(int32_t products) { return products == 1 ? 1 : pr
  * finite, or its only part would not be, or if it is so large or small that products of several parts overflow or
  * parts underflow. */
 struct bf16 {
+    bool (*supported)(void); /* on a processor with AVX-512 */
     struct kernels kernels;
     bool tiles; /* AMX: many more products at a time */
     bool (*round)(const float *from, int64_t count, int64_t parts, void *to, int64_t step);
     bool (*round_pairs)(const float *first, const float *second, int64_t count, int64_t parts, void *to, int64_t step);
 };
+
+#if defined(__x86_64__)
+extern const struct bf16 bf16_avx512, bf16_amx;
+bool bf16_round(const float *from, int64_t count, int64_t parts, void *to, int64_t step);
+bool bf16_round_pairs(const float *first, const float *second, int64_t count, int64_t parts, void *to, int64_t step);
+#endif
 
 /* NULL where the processor does not have them. */
 const struct bf16 *bf16_for(int32_t isa, int32_t element_size);
