@@ -174,6 +174,11 @@ static int32_t check(const struct conv2d_geometry *g) {
     return STATUS_OK;
 }
 
+/* The inputs along an axis, or those that one output reads if they are more. */
+static int64_t whole_input(const struct conv2d_geometry *g, int axis) {
+    return max64(g->input[axis], (g->kernel[axis] - 1) * g->dilation[axis] + 1);
+}
+
 int32_t conv2d_plan(struct conv2d_plan *plan, const struct conv2d_geometry *geometry, int32_t map, int32_t element_size,
                     int32_t isa, int32_t precision, int32_t threads, const char *algorithm) {
     const struct kernels *kernels = kernels_for(isa, element_size);
@@ -189,6 +194,10 @@ int32_t conv2d_plan(struct conv2d_plan *plan, const struct conv2d_geometry *geom
                                  .precision = precision,
                                  .threads = threads,
                                  .products = 1};
+    /* With one output along an axis the stride is of no account, and with a large one each input has one tap only. */
+    for (int axis = 0; axis < 2 && map == CONV2D_INPUT; axis++)
+        if (geometry->output[axis] == 1)
+            plan->geometry.stride[axis] = max64(geometry->stride[axis], whole_input(geometry, axis));
     for (int32_t a = 0; a < conv2d_algorithm_count(); a++) {
         bool eligible = algorithm ? strcmp(algorithm, choices[a].algorithm->name) == 0
                                   : choices[a].precision <= precision && choices[a].pays(plan);
