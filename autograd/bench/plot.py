@@ -97,7 +97,8 @@ def _roofline(rows: Sequence[Row]) -> Figure:
         Line2D([], [], marker=marker, color=colour, label=name, ls="", ms=8, mec="white")
         for marker, colour, name in keys
     ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=11)
+    in_a_line = min(len(handles), 5)  # what fits the width
+    figure.legend(handles=handles, loc="outside lower center", ncols=in_a_line, frameon=False, fontsize=11)
     return figure
 
 
