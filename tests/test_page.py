@@ -55,7 +55,9 @@ def told(learned: Learned, data: ImageDataset) -> dict[str, Any]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(story, "PROBE_PIXELS", 2 * 12 * 12)
         patch.setattr(story, "LEDGER_POSITIONS", 6 * 12 * 12)
-        return story.tell(learned, data, steps=8, on_section=lambda name: None)
+        told = story.tell(learned, data, steps=8, on_section=lambda name: None)
+    told["run"]["source"] += "/longer/than/a/phone/is/wide" * 3
+    return told
 
 
 @pytest.fixture(scope="module")
