@@ -109,11 +109,11 @@ static void accumulate(const struct conv2d_job *job, int64_t chunk, int32_t thre
         int64_t first = top * g->stride[0] - g->padding[0], low = -g->padding[1], line = l.line;
         int64_t count = (rows - 1) * g->stride[0] + (g->kernel[0] - 1) * g->dilation[0] + 1;
         const char *image_source = job->x + image * g->input[0] * g->input[1] * pixel, *lines = copies;
-        const char *end = image_source + ((first + count - 1) * g->input[1] + low + l.width) * pixel;
-        /* Columns are read in whole vectors. */
-        end += l.exchanged ? (l.panels.padded - l.panels.columns) * size : 0;
+        /* Where reading would end: columns are read in whole vectors. */
+        int64_t last = (image * g->input[0] + first + count - 1) * g->input[1] + low + l.width;
+        int64_t read = last * pixel + (l.exchanged ? (l.panels.padded - l.panels.columns) * size : 0);
         if (first >= 0 && first + count <= g->input[0] && low >= 0 && low + l.width <= g->input[1] &&
-            end <= job->x + g->batch * g->input[0] * g->input[1] * pixel) {
+            read <= g->batch * g->input[0] * g->input[1] * pixel) {
             /* There is no padding to add: the image itself will do. */
             lines = image_source + (first * g->input[1] + low) * pixel;
             line = g->input[1] * g->in_channels;
@@ -122,7 +122,7 @@ static void accumulate(const struct conv2d_job *job, int64_t chunk, int32_t thre
         }
 
         const char *gradient = job->y + (image * g->output[0] + top) * g->output[1] * g->out_channels * size;
-        end = job->y + g->batch * g->output[0] * g->output[1] * g->out_channels * size;
+        const char *end = job->y + g->batch * g->output[0] * g->output[1] * g->out_channels * size;
         if (!l.exchanged && gradient + ((rows * g->output[1] - 1) * g->out_channels + l.panels.padded) * size > end) {
             /* Whole vectors of columns would reach over the end of the array. */
             char *copy = copies + l.lines;
