@@ -20,6 +20,8 @@ enum {
     GATHER_RANGE = 1 << 18,  /* pixels among which a block's are looked for */
     PATCH_CHANNELS = 8,      /* up to this many channels, and no groups, patches are copied instead of a table */
     PACK_CHANNELS = 16,      /* packed at a time when channels lie far apart */
+    LINES_AHEAD = 8,         /* of a panel that are fetched before they are written */
+    FETCHED_BYTES = 256 << 10, /* of weights that are fetched at a time: part of a second-level cache */
     ITEMS = 4,               /* wanted for each of several threads; blocks shrink and panels are split to get them */
 };
 
@@ -140,6 +142,7 @@ static void pack_unit(const struct conv2d_job *job, const struct layout *l, int6
         .chunk = l->chunk,
         .column_step = forward ? in * l->taps : l->taps,
         .channel_step = forward ? l->taps : in * l->taps,
+        .next = (forward ? LINES_AHEAD : 1 + l->taps * l->depth) * unit.width * size,
     };
     for (int64_t phase = 0; phase < l->phases[0] * l->phases[1]; phase++) {
         struct walk walk = walk_of(plan, phase / l->phases[1], phase % l->phases[1]);
@@ -168,12 +171,20 @@ static void pack(const struct conv2d_job *job, int64_t item, int32_t thread) {
     (void)thread;
     struct layout l = layout_of(job->plan, job->kernels);
     int64_t group = item % l.panels.groups, begin = item / l.panels.groups * PACK_CHANNELS;
-    for (int64_t part = 0; part < l.parts; part++)
-        if (job->plan->map == CONV2D)
+    if (job->plan->map == CONV2D) {
+        for (int64_t part = 0; part < l.parts; part++)
             pack_unit(job, &l, part, item, 0, l.depth);
-        else
-            for (int64_t panel = 0; panel < l.panels.count; panel++)
-                pack_unit(job, &l, part, group * l.panels.count + panel, begin, min64(begin + PACK_CHANNELS, l.depth));
+        return;
+    }
+    int64_t end = min64(begin + PACK_CHANNELS, l.depth), filter = l.panels.columns * l.taps * job->plan->element_size;
+    for (int64_t part = 0; part < l.parts; part++) {
+        const char *weight = job->weight + ((part * l.panels.groups + group) * l.depth + begin) * filter;
+        /* Panels read them piece by piece; in one sweep they come faster. */
+        for (int64_t line = 0; line < min64((end - begin) * filter, FETCHED_BYTES); line += 64)
+            __builtin_prefetch(weight + line, 0, 2);
+        for (int64_t panel = 0; panel < l.panels.count; panel++)
+            pack_unit(job, &l, part, group * l.panels.count + panel, begin, end);
+    }
 }
 
 /* The walk of one phase over one range of panels: what an item's blocks have in common. */

@@ -1,6 +1,12 @@
 /* Panels (panel.h) for both element types. Moving values needs no arithmetic, so elements move as integers of their
  * size. */
+#include <string.h>
 #include "panel.h"
+
+enum {
+    CACHE_LINE = 64, /* bytes */
+    AHEAD = 3 * CACHE_LINE, /* bytes of a column's weights that are fetched before they are read or written */
+};
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLLED_FOR _Pragma("GCC unroll 16") for

@@ -14,6 +14,7 @@ struct panel {
     int64_t taps[2];        /* the grid */
     int64_t origin;         /* the weight at column 0, channel 0, first tap */
     int64_t column_step, channel_step, tap_step[2];
+    int64_t next; /* bytes from a packed line to one that will be written soon */
 };
 
 /* Packs channels begin..end of a panel. */
