@@ -4,7 +4,8 @@
  * channels. Stage 0 packs the weights into panels, each led by its columns' initial values (the bias). In stage 1 an
  * item is a block of pixels of one phase times a range of panels: it builds the block's indirection table once and
  * multiplies panel by panel, chunk by chunk, so that a chunk of weights is read from the second-level cache and the
- * block's sources stay close. */
+ * block's sources stay close. Where all pixels are one block, stage 0 has nothing to do, and stage 1 packs each chunk of a
+ * panel just before its only use. */
 #include <string.h>
 #include "panel.h"
 #include "sources.h"
@@ -20,6 +21,7 @@ enum {
     GATHER_RANGE = 1 << 18,  /* pixels among which a block's are looked for */
     PATCH_CHANNELS = 8,      /* up to this many channels, and no groups, patches are copied instead of a table */
     PACK_CHANNELS = 16,      /* packed at a time when channels lie far apart */
+    PHASES = 16,             /* packed at a time */
     LINES_AHEAD = 8,         /* of a panel that are fetched before they are written */
     FETCHED_BYTES = 256 << 10, /* of weights that are fetched at a time: part of a second-level cache */
     ITEMS = 4,               /* wanted for each of several threads; blocks shrink and panels are split to get them */
@@ -32,12 +34,12 @@ struct layout {
     int64_t source_channels, result_channels; /* the source's with all parts */
     int64_t taps, phases[2]; /* of the kernel; of the walk */
     int64_t phase_taps;      /* of the phase that has most */
-    bool patches;
+    bool patches, whole; /* `whole`: all pixels with taps are one block */
     int64_t block, blocks;  /* pixels in a block, blocks of the largest phase */
     int64_t run, runs;      /* blocks in an item, such items of a phase */
     int64_t splits, units;  /* ranges of panels, panels in a range */
     int64_t gathered, copy; /* source pixels of a block if they are copied, else 0, and bytes of a copy */
-    int64_t zeros, sources, results, copies, pixels, scratch; /* bytes of a thread's scratch: its parts, and all */
+    int64_t zeros, sources, results, copies, pixels, panel, scratch; /* bytes of a thread's scratch: its parts, and all */
     int64_t packed;                           /* bytes of all panels of one part */
 };
 
@@ -46,6 +48,12 @@ static struct walk walk_of(const struct conv2d_plan *plan, int64_t phase_row, in
     if (plan->map == CONV2D)
         return (struct walk){{walk_output(g, 0), walk_output(g, 1)}, g->batch};
     return (struct walk){{walk_input(g, 0, phase_row), walk_input(g, 1, phase_column)}, g->batch};
+}
+
+/* Of the taps of all phases, those that are stored before a phase's. */
+static int64_t taps_before(const struct conv2d_plan *plan, const struct walk *walk) {
+    const struct axis *vertical = &walk->axis[0], *horizontal = &walk->axis[1];
+    return vertical->taps_before * plan->geometry.kernel[1] + vertical->taps * horizontal->taps_before;
 }
 
 static struct layout layout_of(const struct conv2d_plan *plan, const struct kernels *kernels) {
@@ -97,7 +105,8 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     int64_t units = l.panels.groups * l.panels.count, phases = l.phases[0] * l.phases[1];
     int64_t items = plan->threads > 1 ? ceil_div(ITEMS * plan->threads, max64(phases, 1)) : 1;
     l.blocks = ceil_div(pixels, max64(l.block, 1));
-    if (l.blocks < items && l.block > SMALL_BLOCK_PIXELS)
+    l.whole = l.blocks == 1 && l.phase_taps == l.taps;
+    if (!l.whole && l.blocks < items && l.block > SMALL_BLOCK_PIXELS)
         l.blocks = min64(round_up(l.blocks, items), ceil_div(pixels, SMALL_BLOCK_PIXELS));
     l.block = l.blocks ? round_up(ceil_div(pixels, l.blocks), kernels->rows) : 0;
     l.run = max64(l.blocks / items, 1);
@@ -105,14 +114,56 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     l.units = max64(ceil_div(units, ceil_div(items, max64(l.runs, 1))), 1);
     l.splits = ceil_div(units, l.units);
 
-    l.packed = cache_lines(l.panels.groups * l.panels.padded * (1 + l.taps * l.depth) * size);
+    if (l.whole)
+        l.panel = cache_lines(l.panels.width * (1 + l.phase_taps * l.chunk) * size);
+    else
+        l.packed = cache_lines(l.panels.groups * l.panels.padded * (1 + l.taps * l.depth) * size);
     l.zeros = cache_lines(l.source_channels * size);
     l.sources = cache_lines(l.phase_taps * l.block * (int64_t)sizeof(void *));
     l.results = cache_lines(l.block * (int64_t)sizeof(void *));
     l.copies = cache_lines(l.patches ? l.block * l.phase_taps * l.depth * size : l.gathered * l.copy);
     l.pixels = cache_lines(l.gathered * (int64_t)sizeof(void *));
-    l.scratch = l.zeros + l.sources + l.results + l.copies + l.pixels + cache_lines(range * (int64_t)sizeof(int32_t));
+    l.scratch = l.zeros + l.sources + l.results + l.copies + l.pixels + l.panel;
+    l.scratch += cache_lines(range * (int64_t)sizeof(int32_t));
     return l;
+}
+
+/* The columns' initial values, which lead a panel. */
+static void pack_initial(const struct conv2d_job *job, const struct layout *l, const struct unit *unit, char *packed) {
+    int64_t size = job->plan->element_size;
+    memset(packed, 0, (size_t)(unit->width * size));
+    if (job->bias)
+        memcpy(packed, job->bias + (unit->group * l->panels.columns + unit->column) * size,
+               (size_t)(unit->columns * size));
+}
+
+/* The taps of one walk. */
+static struct panel panel_of(const struct conv2d_plan *plan, const struct layout *l, const struct unit *unit,
+                             const struct walk *walk) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    const struct axis *vertical = &walk->axis[0], *horizontal = &walk->axis[1];
+    bool forward = plan->map == CONV2D;
+    int64_t in = g->in_channels / g->groups, out = g->out_channels / g->groups;
+    struct panel panel = {
+        .columns = unit->columns,
+        .width = unit->width,
+        .depth = l->depth,
+        .chunk = l->chunk,
+        .taps = {vertical->taps, horizontal->taps},
+        .taps_before = taps_before(plan, walk),
+        .column_step = forward ? in * l->taps : l->taps,
+        .channel_step = forward ? l->taps : in * l->taps,
+        .tap_step = {vertical->tap_step * g->kernel[1], horizontal->tap_step},
+        .next = (forward || l->whole ? LINES_AHEAD : 1 + l->taps * l->depth) * unit->width * plan->element_size,
+    };
+    panel.origin = unit->group * out * in * l->taps + unit->column * panel.column_step +
+                   vertical->first_tap * g->kernel[1] + horizontal->first_tap;
+    return panel;
+}
+
+static const char *weights_of_part(const struct conv2d_job *job, const struct layout *l, int64_t part) {
+    const struct conv2d_geometry *g = &job->plan->geometry;
+    return job->weight + part * g->out_channels * (g->in_channels / g->groups) * l->taps * job->plan->element_size;
 }
 
 /* Packs channels begin..end of a panel of one part. A panel holds its initial values and then, phase by phase, its taps.
@@ -120,48 +171,30 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
 static void pack_unit(const struct conv2d_job *job, const struct layout *l, int64_t part, int64_t u, int64_t begin,
                       int64_t end) {
     const struct conv2d_plan *plan = job->plan;
-    const struct conv2d_geometry *g = &plan->geometry;
     struct unit unit = unit_of(&l->panels, u);
-    bool forward = plan->map == CONV2D;
-    int64_t size = plan->element_size, in = g->in_channels / g->groups, out = g->out_channels / g->groups;
-    const char *weight = job->weight + part * g->groups * out * in * l->taps * size;
+    int64_t size = plan->element_size;
     char *packed = job->workspace + part * l->packed + unit.before * (1 + l->taps * l->depth) * size;
-
-    if (begin == 0) {
-        memset(packed, 0, (size_t)(unit.width * size));
-        if (job->bias)
-            memcpy(packed, job->bias + (unit.group * l->panels.columns + unit.column) * size,
-                   (size_t)(unit.columns * size));
-    }
+    if (begin == 0)
+        pack_initial(job, l, &unit, packed);
     packed += unit.width * size;
 
-    struct panel panel = {
-        .columns = unit.columns,
-        .width = unit.width,
-        .depth = l->depth,
-        .chunk = l->chunk,
-        .column_step = forward ? in * l->taps : l->taps,
-        .channel_step = forward ? l->taps : in * l->taps,
-        .next = (forward ? LINES_AHEAD : 1 + l->taps * l->depth) * unit.width * size,
-    };
-    for (int64_t phase = 0; phase < l->phases[0] * l->phases[1]; phase++) {
+    struct panel phases[PHASES];
+    int64_t count = 0, all = l->phases[0] * l->phases[1];
+    for (int64_t phase = 0; phase < all; phase++) {
         struct walk walk = walk_of(plan, phase / l->phases[1], phase % l->phases[1]);
-        const struct axis *vertical = &walk.axis[0], *horizontal = &walk.axis[1];
-        if (vertical->taps * horizontal->taps == 0)
-            continue;
-        int64_t before = vertical->taps_before * g->kernel[1] + vertical->taps * horizontal->taps_before;
-        panel.taps[0] = vertical->taps;
-        panel.taps[1] = horizontal->taps;
-        panel.tap_step[0] = vertical->tap_step * g->kernel[1];
-        panel.tap_step[1] = horizontal->tap_step;
-        panel.origin = unit.group * out * in * l->taps + unit.column * panel.column_step +
-                       vertical->first_tap * g->kernel[1] + horizontal->first_tap;
-        pack_panel(&panel, plan->element_size, weight, begin, end, packed + before * l->depth * unit.width * size);
+        if (walk.axis[0].taps * walk.axis[1].taps > 0)
+            phases[count++] = panel_of(plan, l, &unit, &walk);
+        if (count == PHASES || (phase == all - 1 && count > 0)) {
+            pack_panel(phases, count, plan->element_size, weights_of_part(job, l, part), begin, end, packed);
+            count = 0;
+        }
     }
 }
 
 /* An item is what is read in one sweep: a panel where its filters are contiguous, else a few channels of all panels. */
 static int64_t pack_items(const struct conv2d_plan *plan, const struct layout *l) {
+    if (l->whole)
+        return 0;
     if (plan->map == CONV2D)
         return l->panels.groups * l->panels.count;
     return l->panels.groups * max64(ceil_div(l->depth, PACK_CHANNELS), 1);
@@ -178,7 +211,7 @@ static void pack(const struct conv2d_job *job, int64_t item, int32_t thread) {
     }
     int64_t end = min64(begin + PACK_CHANNELS, l.depth), filter = l.panels.columns * l.taps * job->plan->element_size;
     for (int64_t part = 0; part < l.parts; part++) {
-        const char *weight = job->weight + ((part * l.panels.groups + group) * l.depth + begin) * filter;
+        const char *weight = weights_of_part(job, &l, part) + (group * l.depth + begin) * filter;
         /* Panels read them piece by piece; in one sweep they come faster. */
         for (int64_t line = 0; line < min64((end - begin) * filter, FETCHED_BYTES); line += 64)
             __builtin_prefetch(weight + line, 0, 2);
@@ -195,6 +228,28 @@ struct range {
     bool stream;
 };
 
+/* A chunk of a panel and its initial values, from where stage 0 put them or packed now. */
+static void find_panel(const struct conv2d_job *job, const struct layout *l, const struct range *range,
+                       const struct unit *unit, int64_t part, int64_t channel, int64_t depth, char *packed,
+                       const char **initial, const char **panel) {
+    int64_t line = unit->width * job->plan->element_size;
+    if (!l->whole) {
+        *initial = job->workspace + unit->before * (1 + l->taps * l->depth) * job->plan->element_size;
+        *panel = *initial + part * l->packed + (1 + range->taps_before * l->depth + range->taps * channel) * line;
+        return;
+    }
+    pack_initial(job, l, unit, packed);
+    *initial = packed;
+    *panel = packed + line;
+    if (range->taps == 0)
+        return;
+    struct panel chunk = panel_of(job->plan, l, unit, &range->walk);
+    chunk.origin += channel * chunk.channel_step;
+    chunk.depth = depth;
+    chunk.taps_before = 0;
+    pack_panel(&chunk, 1, job->plan->element_size, weights_of_part(job, l, part), 0, depth, packed + line);
+}
+
 static void multiply_block(const struct conv2d_job *job, const struct layout *l, const struct range *range,
                            int64_t first, char *scratch) {
     const struct conv2d_plan *plan = job->plan;
@@ -209,6 +264,7 @@ static void multiply_block(const struct conv2d_job *job, const struct layout *l,
     void **results = (void **)((char *)sources + l->sources);
     char *copies = (char *)results + l->results;
     const char **originals = (const char **)(copies + l->copies);
+    char *packed = (char *)originals + l->pixels;
     int64_t gathered = 0;
     if (l->patches)
         copy_patches(&range->walk, first, pixels, source, source_size, copies, (const void **)sources);
@@ -216,7 +272,7 @@ static void multiply_block(const struct conv2d_job *job, const struct layout *l,
         fill_sources(&range->walk, first, pixels, source, source_size, zeros, sources, l->block);
     if (l->gathered)
         gathered = number_sources(&range->walk, first, pixels, source, source_size, zeros, sources, l->block,
-                                  (int32_t *)((char *)originals + l->pixels), copies, l->copy, originals);
+                                  (int32_t *)(packed + l->panel), copies, l->copy, originals);
     fill_results(&range->walk, first, pixels, forward ? job->y : job->x, forward ? g->output : g->input,
                  l->result_channels * size, results);
 
@@ -226,6 +282,7 @@ static void multiply_block(const struct conv2d_job *job, const struct layout *l,
     const char *next_end = next + bytes;
     int64_t chunks = ceil_div(max64(l->depth, 1), l->chunk), rounds = plan->products * chunks;
     int64_t share = cache_lines(ceil_div(bytes, (range->end - range->begin) * rounds));
+    int64_t filter = l->depth * l->taps * size;
     for (int64_t round = 0; round < rounds; round++) {
         struct part_product part = part_products[MOST_PRODUCTS - plan->products + round / chunks];
         int64_t channel = round % chunks * l->chunk, depth = min64(l->chunk, l->depth - channel);
@@ -234,8 +291,13 @@ static void multiply_block(const struct conv2d_job *job, const struct layout *l,
             memcpy(copies + n * l->copy, originals[n] + source_channel * size, (size_t)(depth * size));
         for (int64_t u = range->begin; u < range->end; u++) {
             struct unit unit = unit_of(&l->panels, u);
-            const char *initial = job->workspace + unit.before * (1 + l->taps * l->depth) * size;
-            const char *packed = initial + part.weight * l->packed;
+            const char *initial, *panel;
+            find_panel(job, l, range, &unit, part.weight, channel, depth, packed, &initial, &panel);
+            if (l->whole && forward && rounds == 1) { /* the filters of the next panel are wanted next */
+                next = job->weight + (unit.group * l->panels.columns + unit.column + unit.columns) * filter;
+                next_end = job->weight + g->out_channels * filter;
+                share = l->panels.width * filter;
+            }
             struct gemm gemm = {
                 .rows = pixels,
                 .columns = unit.columns,
@@ -245,7 +307,7 @@ static void multiply_block(const struct conv2d_job *job, const struct layout *l,
                 .column = unit.group * l->panels.columns + unit.column,
                 .pitch = l->block,
                 .sources = sources,
-                .panel = packed + (1 + range->taps_before * l->depth + range->taps * channel) * unit.width * size,
+                .panel = panel,
                 .initial = round == 0 ? initial : NULL,
                 .next = next,
                 .next_bytes = min64(share, next_end - next),
@@ -272,7 +334,7 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
     };
     const struct axis *vertical = &range.walk.axis[0], *horizontal = &range.walk.axis[1];
     range.taps = vertical->taps * horizontal->taps;
-    range.taps_before = vertical->taps_before * g->kernel[1] + vertical->taps * horizontal->taps_before;
+    range.taps_before = taps_before(plan, &range.walk);
     const int64_t *result_size = plan->map == CONV2D ? g->output : g->input;
     int64_t result_bytes = g->batch * result_size[0] * result_size[1] * l.result_channels * size;
     range.stream = l.chunk >= l.depth && plan->products == 1 && l.panels.columns * size % 64 == 0 &&

@@ -10,7 +10,7 @@
 #include "sources.h"
 
 enum {
-    MOST_PIXELS = 256,        /* of a result */
+    MOST_PIXELS = 32,         /* of a result */
     BLOCK_ROWS = 112,         /* channels in a block */
     CHUNK_BYTES = 384 << 10,  /* of all panels' chunk: part of a second-level cache */
     ALIASED_BYTES = 1 << 10,  /* rows a multiple of this apart evict each other from a first-level cache */

@@ -153,12 +153,14 @@ static void pack_lines(const struct conv2d_job *job, int64_t item, int32_t threa
     for (int64_t phase = 0; phase < l.phases[0] * l.phases[1]; phase++) {
         struct axis vertical = axis_of(plan, 0, phase / l.phases[1]);
         struct axis horizontal = axis_of(plan, 1, phase % l.phases[1]);
+        if (vertical.taps * horizontal.taps == 0)
+            continue;
         panel.taps[0] = vertical.taps;
         panel.taps[1] = horizontal.taps;
         panel.tap_step[0] = vertical.tap_step * g->kernel[1];
         panel.tap_step[1] = horizontal.tap_step;
         panel.origin = unit.column * panel.column_step + vertical.first_tap * g->kernel[1] + horizontal.first_tap;
-        pack_panel(&panel, plan->element_size, job->weight, 0, l.depth, packed);
+        pack_panel(&panel, 1, plan->element_size, job->weight, 0, l.depth, packed);
         packed += vertical.taps * horizontal.taps * l.depth * unit.width * size;
     }
 }

@@ -21,12 +21,12 @@ enum {
 #define NAME(x) x##_64
 #include "panel.inc"
 
-void pack_panel(const struct panel *panel, int32_t element_size, const void *weight, int64_t begin, int64_t end,
-                void *packed) {
+void pack_panel(const struct panel *phases, int64_t count, int32_t element_size, const void *weight, int64_t begin,
+                int64_t end, void *packed) {
     if (element_size == 4)
-        pack_32(panel, weight, begin, end, packed);
+        pack_32(phases, count, weight, begin, end, packed);
     else
-        pack_64(panel, weight, begin, end, packed);
+        pack_64(phases, count, weight, begin, end, packed);
 }
 
 void unpack_panel(const struct panel *panel, int32_t element_size, const void *packed, void *weight) {

@@ -6,20 +6,21 @@
 #pragma once
 #include "internal.h"
 
-/* A view of OIHW weights as one panel. Taps form a grid (one phase of a strided input gradient has a part of the taps).
- */
+/* A view of OIHW weights as one panel. Taps form a grid: of a strided input gradient, those of one phase, which begin
+ * in the panel after `taps_before` others. */
 struct panel {
     int64_t columns, width; /* real columns, and with padding */
     int64_t depth, chunk;   /* channels, and channels in a chunk */
-    int64_t taps[2];        /* the grid */
+    int64_t taps[2];        /* the grid, of at least one */
+    int64_t taps_before;
     int64_t origin;         /* the weight at column 0, channel 0, first tap */
     int64_t column_step, channel_step, tap_step[2];
     int64_t next; /* bytes from a packed line to one that will be written soon */
 };
 
-/* Packs channels begin..end of a panel. */
-void pack_panel(const struct panel *panel, int32_t element_size, const void *weight, int64_t begin, int64_t end,
-                void *packed);
+/* Packs channels begin..end of a panel, in all of its phases, which differ in their taps. */
+void pack_panel(const struct panel *phases, int64_t count, int32_t element_size, const void *weight, int64_t begin,
+                int64_t end, void *packed);
 /* The inverse, for a panel of whole filters in one chunk; its padding is ignored. */
 void unpack_panel(const struct panel *panel, int32_t element_size, const void *packed, void *weight);
 
