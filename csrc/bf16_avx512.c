@@ -17,16 +17,13 @@
 
 enum {
     MAGNITUDE = 0x7fffffff,
-    ROUNDS_TO_INFINITE = 0x7f7f8000,
     LARGE = 0x5d800000,  /* 2^60, from which on products of parts may overflow with either sign */
     SMALL = 0x10000000,  /* 2^-95, below which the last of three parts may underflow */
     NORMAL = 0x00800000, /* 2^-126, below which numbers count as zero */
 };
 
-static inline __mmask16 out_of_range(__m512 x, int64_t parts) {
+static inline __mmask16 out_of_range(__m512 x) {
     __m512i size = _mm512_and_si512(_mm512_castps_si512(x), _mm512_set1_epi32(MAGNITUDE));
-    if (parts == 1)
-        return _mm512_cmp_epi32_mask(size, _mm512_set1_epi32(ROUNDS_TO_INFINITE), _MM_CMPINT_NLT);
     return _mm512_cmp_epi32_mask(size, _mm512_set1_epi32(LARGE), _MM_CMPINT_NLT) |
            (_mm512_cmp_epi32_mask(size, _mm512_set1_epi32(SMALL), _MM_CMPINT_LT) &
             _mm512_cmp_epi32_mask(size, _mm512_set1_epi32(NORMAL), _MM_CMPINT_NLT));
@@ -41,11 +38,52 @@ static inline __m256i take_part(__m512 *x) {
     return part;
 }
 
+/* One part of either half of a vector of bfloat16 numbers, the second number of which has the higher address. Of
+ * magnitudes shifted to the left, `greatest` keeps the greatest. */
+static inline __m512i round_two(__m512 low, __m512 high, __m512i *greatest) {
+    __m512i both = (__m512i)_mm512_cvtne2ps_pbh(high, low);
+    *greatest = _mm512_max_epu16(*greatest, _mm512_slli_epi16(both, 1));
+    return both;
+}
+
+static inline bool all_finite(__m512i greatest) {
+    const short infinite = (short)0xff00;
+    return _mm512_cmp_epu16_mask(greatest, _mm512_set1_epi16(infinite), _MM_CMPINT_NLT) == 0;
+}
+
+static bool round_whole(const float *from, int64_t count, uint16_t *to) {
+    __m512i greatest = _mm512_setzero_si512();
+    for (int64_t i = 0; i < count; i += 32) {
+        __m512 low = _mm512_maskz_loadu_ps(first_of(count - i), from + i);
+        __m512 high = _mm512_maskz_loadu_ps(first_of(max64(count - i - 16, 0)), from + i + 16);
+        __mmask16 pairs = first_of(ceil_div(count - i, 2));
+        _mm512_mask_storeu_epi32(to + i, pairs, round_two(low, high, &greatest));
+    }
+    return all_finite(greatest);
+}
+
+/* Vectors of pairs: number k of the first half and number k of the second half, for each k. */
+static bool round_whole_pairs(const float *first, const float *second, int64_t count, uint32_t *to) {
+    const __m512i halves = _mm512_add_epi32(
+        _mm512_set1_epi32(16 << 16),
+        _mm512_mullo_epi32(_mm512_set1_epi32(0x10001), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)));
+    __m512i greatest = _mm512_setzero_si512();
+    for (int64_t i = 0; i < count; i += 16) {
+        __mmask16 valid = first_of(count - i);
+        __m512 low = _mm512_maskz_loadu_ps(valid, first + i);
+        __m512 high = second ? _mm512_maskz_loadu_ps(valid, second + i) : _mm512_setzero_ps();
+        _mm512_mask_storeu_epi32(to + i, valid, _mm512_permutexvar_epi16(halves, round_two(low, high, &greatest)));
+    }
+    return all_finite(greatest);
+}
+
 bool bf16_round(const float *from, int64_t count, int64_t parts, void *to, int64_t step) {
+    if (parts == 1)
+        return round_whole(from, count, to);
     __mmask16 bad = 0;
     for (int64_t i = 0; i < count; i += 16) {
         __m512 x = _mm512_maskz_loadu_ps(first_of(count - i), from + i);
-        bad |= out_of_range(x, parts);
+        bad |= out_of_range(x);
         for (int64_t part = 0; part < parts; part++)
             _mm256_mask_storeu_epi16((uint16_t *)((char *)to + part * step) + i, first_of(round_up(count - i, 2)),
                                      take_part(&x));
@@ -54,12 +92,14 @@ bool bf16_round(const float *from, int64_t count, int64_t parts, void *to, int64
 }
 
 bool bf16_round_pairs(const float *first, const float *second, int64_t count, int64_t parts, void *to, int64_t step) {
+    if (parts == 1)
+        return round_whole_pairs(first, second, count, to);
     __mmask16 bad = 0;
     for (int64_t i = 0; i < count; i += 16) {
         __mmask16 valid = first_of(count - i);
         __m512 low = _mm512_maskz_loadu_ps(valid, first + i);
         __m512 high = second ? _mm512_maskz_loadu_ps(valid, second + i) : _mm512_setzero_ps();
-        bad |= out_of_range(low, parts) | out_of_range(high, parts);
+        bad |= out_of_range(low) | out_of_range(high);
         for (int64_t part = 0; part < parts; part++) {
             __m512i pairs = _mm512_cvtepu16_epi32(take_part(&low));
             pairs = _mm512_or_si512(pairs, _mm512_slli_epi32(_mm512_cvtepu16_epi32(take_part(&high)), 16));

@@ -194,31 +194,56 @@ static void reduce(const struct conv2d_job *job, int64_t item, int32_t thread) {
     unpack_panel(&panel, plan->element_size, total, job->weight);
 }
 
-/* The same on bfloat16 parts of the operands: two neighbouring pixels are a pair, which takes the place of a float. The
- * products of parts of a block are summed as one longer reduction. */
+/* The same on bfloat16 parts of the operands. A pixel of an image in the first half of the batch and the same pixel of
+ * one in the second half are a pair, which takes the place of a float: whatever the taps, this is a problem of half as
+ * many images. The products of parts of a block are summed as one longer reduction. Pairs of the source, which serve all
+ * taps and ranges of panels, are made in a stage of their own and kept; where there is one tap, an item makes those of a
+ * block when it needs them. */
+enum { ROUNDED_AT_ONCE = 1 << 14 }; /* values of each half of the source, in an item */
+
 struct pairs {
-    int64_t parts, count;           /* of each operand; pairs of a block */
-    int64_t sources, source, panel; /* bytes: the table of source pairs, one part of them, a panel of the gradient's */
-    int64_t scratch;                /* bytes of all of a thread's */
+    struct conv2d_plan half; /* of half as many images */
+    struct layout l;         /* of that */
+    int64_t parts, pixels;   /* of each operand; pixels of half of the source */
+    int64_t at_once;         /* pixels of an item that makes pairs */
+    int64_t part, pixel;     /* bytes of a part of a source pair, from pair to pair */
+    int64_t kept;            /* bytes of all source pairs, if they are kept */
+    int64_t zeros, sources, copies, scratch; /* bytes of a thread's scratch: its first three parts, and all */
 };
 
-static struct pairs pairs_of(const struct conv2d_plan *plan, const struct layout *l) {
-    struct pairs p = {.parts = parts_of(plan->products), .count = ceil_div(l->block, 2)};
-    p.sources = cache_lines(plan->products * p.count * (int64_t)sizeof(void *));
-    p.source = p.count * l->rows * 4;
-    p.panel = cache_lines(plan->products * p.count * l->panels.width * 4);
-    p.scratch = p.sources + cache_lines(p.parts * p.source) + l->units * p.panel;
+static struct pairs pairs_of(const struct conv2d_plan *plan, const struct kernels *kernels) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    struct pairs p = {.half = *plan, .parts = parts_of(plan->products), .part = g->in_channels * 4};
+    p.half.geometry.batch = ceil_div(g->batch, 2);
+    p.l = layout_of(&p.half, kernels);
+    bool keep = p.l.taps > 1;
+    p.pixels = p.half.geometry.batch * g->input[0] * g->input[1];
+    p.at_once = max64(ROUNDED_AT_ONCE / max64(g->in_channels, 1), 1);
+    p.pixel = (ceil_div(p.parts * p.part, 64) | 1) * 64; /* so that pairs do not evict each other */
+    p.kept = keep ? p.pixels * p.pixel : 0;
+    p.zeros = p.pixel;
+    p.sources = cache_lines(p.l.taps * plan->products * p.l.block * (int64_t)sizeof(void *));
+    p.copies = keep ? 0 : p.l.block * p.pixel;
+    p.scratch = p.zeros + p.sources + p.copies + cache_lines(plan->products * p.l.block * p.l.panels.width * 4);
     return p;
 }
 
 static bool plan_pairs(struct conv2d_plan *plan, const struct kernels *kernels, int32_t products) {
-    if (!bf16_for(plan->isa, plan->element_size) || plan->geometry.groups != 1 || !plan_direct_weight(plan, kernels))
+    if (!bf16_for(plan->isa, plan->element_size) || plan->geometry.groups != 1)
         return false;
     plan->products = products;
-    struct layout l = layout_of(plan, kernels);
-    plan->nanoseconds[0] *= products;
-    plan->workspace_size += plan->threads * pairs_of(plan, &l).scratch;
-    return !l.patches;
+    struct pairs p = pairs_of(plan, kernels);
+    if (p.l.patches || !plan_direct_weight(&p.half, kernels))
+        return false;
+    plan->stages = 3;
+    plan->items[0] = p.kept ? ceil_div(p.pixels, p.at_once) : 0;
+    plan->nanoseconds[0] = (double)p.kept / 8;
+    plan->items[1] = p.half.items[0];
+    plan->nanoseconds[1] = p.half.nanoseconds[0] * products;
+    plan->items[2] = p.half.items[1];
+    plan->nanoseconds[2] = p.half.nanoseconds[1];
+    plan->workspace_size = p.kept + p.l.chunks * p.l.partial + plan->threads * p.scratch;
+    return true;
 }
 
 static bool plan_one(struct conv2d_plan *plan, const struct kernels *kernels) { return plan_pairs(plan, kernels, 1); }
@@ -227,91 +252,177 @@ static bool plan_three(struct conv2d_plan *plan, const struct kernels *kernels) 
 
 static bool plan_six(struct conv2d_plan *plan, const struct kernels *kernels) { return plan_pairs(plan, kernels, 6); }
 
+/* Of an array of images whose first half has `pixels` pixels: the partner of pixel number n, which lies `half` elements
+ * after it, or NULL if the batch is odd and ends before it. */
+static const float *partner(const struct conv2d_geometry *g, const float *pixel, int64_t n, int64_t pixels, int64_t half) {
+    bool missing = g->batch % 2 && n >= pixels - pixels / ceil_div(g->batch, 2);
+    return missing ? NULL : pixel + half;
+}
+
+static void finish_rounding(const struct conv2d_job *job, bool good) {
+    if (!good)
+        atomic_store_explicit(job->status, STATUS_NOT_FINITE, memory_order_relaxed);
+}
+
+static void pair_source(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    (void)thread;
+    const struct conv2d_geometry *g = &job->plan->geometry;
+    const struct bf16 *bf16 = bf16_for(job->plan->isa, job->plan->element_size);
+    struct pairs p = pairs_of(job->plan, job->kernels);
+    bool good = true;
+    for (int64_t n = item * p.at_once; n < min64((item + 1) * p.at_once, p.pixels); n++) {
+        const float *pixel = (const float *)job->x + n * g->in_channels;
+        good &= bf16->round_pairs(pixel, partner(g, pixel, n, p.pixels, p.pixels * g->in_channels), g->in_channels,
+                                  p.parts, job->workspace + n * p.pixel, p.part);
+    }
+    finish_rounding(job, good);
+}
+
 /* A panel of the gradient's columns, product by product. The first products meet each part of the gradient once, from the
- * last part to the first. False if a number is out of range. */
-static bool pair_columns(const struct conv2d_plan *plan, const struct unit *unit, const float *y, int64_t pixels,
-                         char *panel) {
+ * last part to the first. Pairs that lie `ahead` pixels further on will be wanted next. False if a number is out of
+ * range. */
+static bool pair_columns(const struct conv2d_job *job, const struct pairs *p, const struct unit *unit, int64_t first,
+                         int64_t pixels, int64_t ahead, char *panel) {
+    const struct conv2d_plan *plan = job->plan;
+    const struct conv2d_geometry *g = &plan->geometry;
     const struct bf16 *bf16 = bf16_for(plan->isa, plan->element_size);
     const struct part_product *products = part_products + MOST_PRODUCTS - plan->products;
-    int64_t channels = plan->geometry.out_channels, line = unit->width * 4, size = ceil_div(pixels, 2) * line;
-    int64_t parts = parts_of(plan->products);
+    int64_t line = unit->width * 4, size = pixels * line, half = p->l.pixels * g->out_channels;
     bool good = true;
-    char *to = panel + (parts - 1) * size;
-    for (int64_t p = 0; p < pixels; p += 2, y += 2 * channels, to += line) {
-        good &= bf16->round_pairs(y, p + 1 < pixels ? y + channels : NULL, unit->columns, parts, to, -size);
-        for (int64_t part = 0; part < parts; part++)
+    char *to = panel + (p->parts - 1) * size;
+    for (int64_t n = first; n < first + pixels; n++, to += line) {
+        const float *pixel = (const float *)job->y + n * g->out_channels + unit->column;
+        const float *second = partner(g, pixel, n, p->l.pixels, half);
+        for (int64_t column = 0; column < unit->columns; column += 16) {
+            __builtin_prefetch(pixel + ahead * g->out_channels + column, 0, 2);
+            __builtin_prefetch((second ? second : pixel) + ahead * g->out_channels + column, 0, 2);
+        }
+        good &= bf16->round_pairs(pixel, second, unit->columns, p->parts, to, -size);
+        for (int64_t part = 0; part < p->parts && unit->columns < unit->width; part++)
             memset(to - part * size + unit->columns * 4, 0, (size_t)(line - unit->columns * 4));
     }
-    for (int64_t n = parts; n < plan->products; n++)
-        memcpy(panel + n * size, panel + (parts - 1 - products[n].weight) * size, (size_t)size);
+    for (int64_t n = p->parts; n < plan->products; n++)
+        memcpy(panel + n * size, panel + (p->parts - 1 - products[n].weight) * size, (size_t)size);
     return good;
+}
+
+/* The table of a block's source pairs, [tap][product][pixel]. False if a number is out of range. */
+static bool fill_pairs(const struct conv2d_job *job, const struct pairs *p, const struct walk *walk, int64_t first,
+                       int64_t pixels, const char *zeros, const void **sources, char *copies) {
+    const struct conv2d_plan *plan = job->plan;
+    const struct conv2d_geometry *g = &plan->geometry;
+    const struct bf16 *bf16 = bf16_for(plan->isa, plan->element_size);
+    const struct part_product *products = part_products + MOST_PRODUCTS - plan->products;
+    int64_t pitch = plan->products * p->l.block;
+    bool good = true;
+    if (p->kept)
+        fill_sources(walk, first, pixels, job->workspace, p->pixel, zeros, sources, pitch);
+    else {
+        fill_sources(walk, first, pixels, job->x, g->in_channels * 4, NULL, sources, pitch);
+        for (int64_t n = 0; n < pixels; n++, copies += p->pixel) {
+            const float *pixel = sources[n];
+            sources[n] = pixel ? copies : zeros;
+            if (pixel)
+                good &= bf16->round_pairs(pixel, partner(g, pixel, first + n, p->l.pixels, p->pixels * g->in_channels),
+                                          g->in_channels, p->parts, copies, p->part);
+        }
+    }
+    for (int64_t tap = 0; tap < p->l.taps; tap++, sources += pitch)
+        for (int64_t n = 1; n < plan->products; n++)
+            for (int64_t pixel = 0; pixel < pixels; pixel++)
+                sources[n * pixels + pixel] = (const char *)sources[pixel] + products[n].source * p->part;
+    return good;
+}
+
+/* What the next block reads of the source, in as many shares as there are products: a range of memory and, where pairs are
+ * made of it, as much of the other half of the batch. */
+struct ahead {
+    const char *next;
+    int64_t bytes, share, done, half;
+};
+
+static struct ahead ahead_of(const struct conv2d_job *job, const struct pairs *p, const struct walk *walk, int64_t first,
+                             int64_t shares) {
+    int64_t pixels = min64(p->l.block, p->l.pixels - first), pixel = p->kept ? p->pixel : p->part;
+    struct ahead a = {.half = p->kept ? 0 : p->pixels * pixel};
+    a.next = new_sources(walk, first, pixels, p->kept ? job->workspace : job->x, pixel, &a.bytes);
+    a.share = cache_lines(ceil_div(a.bytes * (a.half ? 2 : 1), shares));
+    return a;
+}
+
+static const void *next_share(struct ahead *a, int64_t *bytes) {
+    if (a->done >= a->bytes && a->half) {
+        a->next += a->half;
+        a->half = a->done = 0;
+    }
+    const char *next = a->next + a->done;
+    *bytes = max64(min64(a->share, a->bytes - a->done), 0);
+    a->done += *bytes;
+    return next;
 }
 
 static void accumulate_pairs(const struct conv2d_job *job, int64_t item, int32_t thread) {
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
-    const struct bf16 *bf16 = bf16_for(plan->isa, plan->element_size);
-    const struct part_product *products = part_products + MOST_PRODUCTS - plan->products;
-    struct layout l = layout_of(plan, job->kernels);
-    struct pairs pairs = pairs_of(plan, &l);
-    struct walk walk = {{walk_output(g, 0), walk_output(g, 1)}, g->batch};
+    struct pairs p = pairs_of(plan, job->kernels);
+    const struct layout *l = &p.l;
+    struct walk walk = {{walk_output(g, 0), walk_output(g, 1)}, p.half.geometry.batch};
 
-    char *zeros = job->workspace + l.chunks * l.partial + thread * l.scratch;
-    const void **sources = (const void **)(zeros + l.zeros);
-    const void **source_pairs =
-        (const void **)(job->workspace + l.chunks * l.partial + plan->threads * l.scratch + thread * pairs.scratch);
-    char *x_pairs = (char *)source_pairs + pairs.sources;
-    char *panels = x_pairs + cache_lines(pairs.parts * pairs.source);
-    memset(zeros, 0, (size_t)(g->in_channels * 4));
+    char *partials = job->workspace + p.kept;
+    char *zeros = partials + l->chunks * l->partial + thread * p.scratch;
+    const void **sources = (const void **)(zeros + p.zeros);
+    char *copies = (char *)sources + p.sources, *panel = copies + p.copies;
+    memset(zeros, 0, (size_t)p.zeros);
 
-    int64_t chunk = item % l.chunks, first_unit = item / l.chunks * l.units;
-    int64_t end_unit = min64(first_unit + l.units, l.panels.count);
-    char *partial = job->workspace + chunk * l.partial;
-    if (l.pixels == 0) {
-        struct unit last = unit_of(&l.panels, end_unit - 1);
-        int64_t begin = unit_of(&l.panels, first_unit).before, end = last.before + last.width;
-        memset(partial + begin * l.taps * l.rows * 4, 0, (size_t)((end - begin) * l.taps * l.rows * 4));
+    int64_t chunk = item % l->chunks, first_unit = item / l->chunks * l->units;
+    int64_t end_unit = min64(first_unit + l->units, l->panels.count);
+    char *partial = partials + chunk * l->partial;
+    if (l->pixels == 0) {
+        struct unit last = unit_of(&l->panels, end_unit - 1);
+        int64_t begin = unit_of(&l->panels, first_unit).before, end = last.before + last.width;
+        memset(partial + begin * l->taps * l->rows * 4, 0, (size_t)((end - begin) * l->taps * l->rows * 4));
     }
-    bool good = true;
 
-    for (int64_t block = chunk * l.blocks; block < (chunk + 1) * l.blocks; block++) {
-        int64_t first = block * l.block, pixels = min64(l.block, l.pixels - first), count = ceil_div(pixels, 2);
+    bool good = true;
+    for (int64_t block = chunk * l->blocks; block < (chunk + 1) * l->blocks; block++) {
+        int64_t first = block * l->block, pixels = min64(l->block, l->pixels - first);
         if (pixels <= 0)
             break;
-        fill_sources(&walk, first, pixels, job->x, g->in_channels * 4, zeros, sources, l.block);
-        for (int64_t n = 0; n < plan->products; n++)
-            for (int64_t pair = 0; pair < count; pair++)
-                source_pairs[n * count + pair] = x_pairs + products[n].source * pairs.source + pair * l.rows * 4;
+        int64_t following = first + 2 * l->block <= l->pixels ? l->block : 0;
+        struct ahead ahead = ahead_of(job, &p, &walk, first + pixels, (end_unit - first_unit) * l->taps);
+        good &= fill_pairs(job, &p, &walk, first, pixels, zeros, sources, copies);
         for (int64_t u = first_unit; u < end_unit; u++) {
-            struct unit unit = unit_of(&l.panels, u);
-            const float *y = (const float *)job->y + first * g->out_channels + unit.column;
-            good &= pair_columns(plan, &unit, y, pixels, panels + (u - first_unit) * pairs.panel);
-        }
-        for (int64_t tap = 0; tap < l.taps; tap++) {
-            const void **from = sources + tap * l.block;
-            for (int64_t p = 0; p < pixels; p += 2)
-                good &= bf16->round_pairs(from[p], p + 1 < pixels ? from[p + 1] : NULL, l.rows, pairs.parts,
-                                          x_pairs + p / 2 * l.rows * 4, pairs.source);
-            for (int64_t u = first_unit; u < end_unit; u++) {
-                struct unit unit = unit_of(&l.panels, u);
+            struct unit unit = unit_of(&l->panels, u);
+            good &= pair_columns(job, &p, &unit, first, pixels, following, panel);
+            for (int64_t tap = 0; tap < l->taps; tap++) {
                 struct gemm_over_pixels gemm = {
-                    .rows = l.rows,
+                    .rows = l->rows,
                     .columns = unit.width,
-                    .pixels = plan->products * count,
-                    .sources = source_pairs,
-                    .panel = panels + (u - first_unit) * pairs.panel,
-                    .add = block > chunk * l.blocks,
-                    .result = partial + (unit.before * l.taps + tap * unit.width) * l.rows * 4,
+                    .pixels = plan->products * pixels,
+                    .sources = sources + tap * plan->products * l->block,
+                    .panel = panel,
+                    .add = block > chunk * l->blocks,
+                    .result = partial + (unit.before * l->taps + tap * unit.width) * l->rows * 4,
                 };
-                bf16->kernels.gemm_over_pixels(&gemm);
+                gemm.next = next_share(&ahead, &gemm.next_bytes);
+                bf16_for(plan->isa, plan->element_size)->kernels.gemm_over_pixels(&gemm);
             }
         }
     }
-    if (!good)
-        atomic_store_explicit(job->status, STATUS_NOT_FINITE, memory_order_relaxed);
+    finish_rounding(job, good);
 }
 
-const struct conv2d_algorithm direct_bf16_weight = {"direct_bf16", plan_one, {accumulate_pairs, reduce}};
-const struct conv2d_algorithm direct_bf16x3_weight = {"direct_bf16x3", plan_three, {accumulate_pairs, reduce}};
-const struct conv2d_algorithm direct_bf16x6_weight = {"direct_bf16x6", plan_six, {accumulate_pairs, reduce}};
+static void reduce_pairs(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    struct pairs p = pairs_of(job->plan, job->kernels);
+    struct conv2d_job half = *job;
+    half.plan = &p.half;
+    half.workspace += p.kept;
+    reduce(&half, item, thread);
+}
+
+const struct conv2d_algorithm direct_bf16_weight = {"direct_bf16", plan_one, {pair_source, accumulate_pairs, reduce_pairs}};
+const struct conv2d_algorithm direct_bf16x3_weight = {
+    "direct_bf16x3", plan_three, {pair_source, accumulate_pairs, reduce_pairs}};
+const struct conv2d_algorithm direct_bf16x6_weight = {
+    "direct_bf16x6", plan_six, {pair_source, accumulate_pairs, reduce_pairs}};
 const struct conv2d_algorithm direct_weight = {"direct", plan_direct_weight, {accumulate, reduce}};
