@@ -39,6 +39,7 @@ struct conv2d_plan {
     struct conv2d_geometry geometry;
     int32_t map, element_size, isa, precision, threads, algorithm, stages;
     int32_t products; /* of parts of the operands, in place of each product of elements (bfloat16 only; else 1) */
+    int64_t unrounded; /* channels of the source where it is rounded to bfloat16 block by block, else 0 */
     int64_t items[4];
     double nanoseconds[4];  /* a rough estimate of each stage's work on one thread */
     int64_t workspace_size; /* bytes */

@@ -78,6 +78,24 @@ static bool narrow_groups(const struct conv2d_plan *plan) {
     return columns <= min64(lanes / 2, few ? 4 : 8);
 }
 
+static bool winograd_serves(const struct conv2d_geometry *g) {
+    return g->kernel[0] == 3 && g->kernel[1] == 3 && g->stride[0] * g->stride[1] * g->dilation[0] * g->dilation[1] == 1;
+}
+
+/* Twice the products in an instruction, but whole vectors of channels are rounded and multiplied, and pairs are of two
+ * images in the weight gradient. A quarter of the products is even less where their transforms are worth it. */
+static bool bf16_pays(const struct conv2d_plan *plan) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    const struct bf16 *bf16 = bf16_for(plan->isa, plan->element_size);
+    bool weight = plan->map == CONV2D_WEIGHT;
+    bool fills = weight ? g->in_channels >= 16 && g->out_channels > 16 && g->batch > 1
+                        : source_channels(plan) >= 16 && !few_results(plan);
+    int64_t channels = fewest_channels(plan);
+    bool winograd = winograd_serves(g) && (weight ? channels <= 128 : channels >= 64) &&
+                    tiles_cost(plan, 4) < 0.4 * tiles_cost(plan, 1);
+    return bf16 && fills && (bf16->tiles || !winograd);
+}
+
 /* Three products of parts are no quicker than one of floats but in tiles, which take 32 channels at a time. */
 static bool split_pays(const struct conv2d_plan *plan) {
     const struct bf16 *bf16 = bf16_for(plan->isa, plan->element_size);
@@ -100,8 +118,8 @@ static const struct {
     {&depthwise_weight, HIGHEST, always, "every input channel is a group of its own"},
     {&grouped, HIGHEST, narrow_groups, "groups have at most 8 channels (4 at a stride), and several fit in a vector"},
     {&grouped_weight, HIGHEST, narrow_groups, "groups have at most 4 channels, and several fit in a vector"},
-    {&direct_bf16, MEDIUM, always, "bfloat16: two products where float32 has one"},
-    {&direct_bf16_weight, MEDIUM, always, "bfloat16: two products where float32 has one"},
+    {&direct_bf16, MEDIUM, bf16_pays, "bfloat16, channels enough: two products where float32 has one"},
+    {&direct_bf16_weight, MEDIUM, bf16_pays, "bfloat16, channels enough: two products where float32 has one"},
     {&winograd_4x4, HIGH, winograd_4x4_pays,
      "3x3 at stride 1, channels and 4x4 tiles enough: a quarter of the products"},
     {&winograd_4x4_weight, HIGH, winograd_4x4_pays,

@@ -25,8 +25,11 @@ static struct layout layout_of(const struct conv2d_plan *plan) {
     const int64_t *size = forward(plan) ? g->input : g->output;
     int64_t *channels = forward(plan) ? &l.pairs.geometry.in_channels : &l.pairs.geometry.out_channels;
     *channels = ceil_div(*channels, 2);
-    l.pixels = g->batch * size[0] * size[1];
     l.parts = parts_of(plan->products);
+    if (g->kernel[0] * g->kernel[1] == 1 && l.parts == 1 && l.source_channels % 2 == 0)
+        l.pairs.unrounded = l.source_channels;
+    else
+        l.pixels = g->batch * size[0] * size[1];
     l.pixels_at_once = max64(ROUNDED_AT_ONCE / max64(l.source_channels, 1), 1);
     l.filters = forward(plan) ? g->out_channels : ceil_div(g->out_channels, 2);
     l.pixel = *channels * 4;
@@ -120,7 +123,8 @@ static void run_direct(const struct conv2d_job *job, int stage, int64_t item, in
     struct conv2d_job pairs = *job;
     pairs.plan = &l.pairs;
     pairs.kernels = &bf16_for(job->plan->isa, job->plan->element_size)->kernels;
-    *(forward(job->plan) ? &pairs.x : &pairs.y) = job->workspace;
+    if (!l.pairs.unrounded)
+        *(forward(job->plan) ? &pairs.x : &pairs.y) = job->workspace;
     pairs.weight = job->workspace + l.source;
     pairs.workspace = job->workspace + l.source + l.weights;
     direct.stage[stage](&pairs, item, thread);

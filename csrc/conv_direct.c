@@ -84,7 +84,8 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     int64_t block = max64(min64(BLOCK_PIXELS, TABLE_ENTRIES / l.phase_taps) / kernels->rows, 1) * kernels->rows;
     l.block = min64(block, round_up(pixels, kernels->rows));
 
-    bool aliased = l.source_channels * size % ALIASED_BYTES == 0 && l.panels.count > GATHER_PANELS && g->groups == 1;
+    bool aliased = l.source_channels * size % ALIASED_BYTES == 0 && l.panels.count > GATHER_PANELS && g->groups == 1 &&
+                   !plan->unrounded;
     for (int64_t phase = 0; aliased && l.block && phase < l.phases[0] * l.phases[1]; phase++) {
         struct walk walk = walk_of(plan, phase / l.phases[1], phase % l.phases[1]);
         if (walk_pixels(&walk) > 0) {
@@ -94,6 +95,8 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     }
     if (range > GATHER_RANGE)
         l.gathered = range = 0;
+    if (plan->unrounded)
+        l.gathered = l.block;
     int64_t chunk = CHUNK_BYTES / (l.panels.width * size * l.phase_taps);
     if (l.gathered)
         chunk = min64(chunk, GATHERED_BYTES / (l.gathered * size));
@@ -250,12 +253,40 @@ static void find_panel(const struct conv2d_job *job, const struct layout *l, con
     pack_panel(&chunk, 1, job->plan->element_size, weights_of_part(job, l, part), 0, depth, packed + line);
 }
 
+/* Replaces a single tap's sources by copies that are to be made of the originals; returns how many these are. */
+static int64_t replace_sources(const struct layout *l, int64_t pixels, const char *zeros, const void **sources,
+                               char *copies, const char **originals) {
+    int64_t count = 0;
+    for (int64_t pixel = 0; pixel < pixels; pixel++)
+        if (sources[pixel] != zeros) {
+            originals[count] = sources[pixel];
+            sources[pixel] = copies + count++ * l->copy;
+        }
+    return count;
+}
+
+/* Copies channels of the given pixels, or pairs of their rounded channels. False if one is out of bfloat16's range. */
+static bool gather(const struct conv2d_plan *plan, const struct layout *l, const char *const *originals, int64_t count,
+                   int64_t channel, int64_t depth, char *copies) {
+    int64_t size = plan->element_size;
+    bool good = true;
+    if (!plan->unrounded)
+        for (int64_t n = 0; n < count; n++)
+            memcpy(copies + n * l->copy, originals[n] + channel * size, (size_t)(depth * size));
+    else
+        for (int64_t n = 0; n < count; n++)
+            good &= bf16_for(plan->isa, plan->element_size)
+                        ->round((const float *)originals[n] + 2 * channel, 2 * depth, 1, copies + n * l->copy, 0);
+    return good;
+}
+
 static void multiply_block(const struct conv2d_job *job, const struct layout *l, const struct range *range,
                            int64_t first, char *scratch) {
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
     bool forward = plan->map == CONV2D;
-    int64_t size = plan->element_size, source_size = l->source_channels * size, all = walk_pixels(&range->walk);
+    int64_t size = plan->element_size, all = walk_pixels(&range->walk);
+    int64_t source_size = (plan->unrounded ? plan->unrounded : l->source_channels) * size;
     int64_t pixels = min64(l->block, all - first);
     const char *source = forward ? job->x : job->y;
 
@@ -266,11 +297,14 @@ static void multiply_block(const struct conv2d_job *job, const struct layout *l,
     const char **originals = (const char **)(copies + l->copies);
     char *packed = (char *)originals + l->pixels;
     int64_t gathered = 0;
+    bool finite = true;
     if (l->patches)
         copy_patches(&range->walk, first, pixels, source, source_size, copies, (const void **)sources);
     else
         fill_sources(&range->walk, first, pixels, source, source_size, zeros, sources, l->block);
-    if (l->gathered)
+    if (plan->unrounded)
+        gathered = replace_sources(l, range->taps ? pixels : 0, zeros, sources, copies, originals);
+    else if (l->gathered)
         gathered = number_sources(&range->walk, first, pixels, source, source_size, zeros, sources, l->block,
                                   (int32_t *)(packed + l->panel), copies, l->copy, originals);
     fill_results(&range->walk, first, pixels, forward ? job->y : job->x, forward ? g->output : g->input,
@@ -287,8 +321,7 @@ static void multiply_block(const struct conv2d_job *job, const struct layout *l,
         struct part_product part = part_products[MOST_PRODUCTS - plan->products + round / chunks];
         int64_t channel = round % chunks * l->chunk, depth = min64(l->chunk, l->depth - channel);
         int64_t source_channel = part.source * l->depth + channel;
-        for (int64_t n = 0; n < gathered; n++)
-            memcpy(copies + n * l->copy, originals[n] + source_channel * size, (size_t)(depth * size));
+        finite &= gather(plan, l, originals, gathered, source_channel, depth, copies);
         for (int64_t u = range->begin; u < range->end; u++) {
             struct unit unit = unit_of(&l->panels, u);
             const char *initial, *panel;
@@ -318,6 +351,8 @@ static void multiply_block(const struct conv2d_job *job, const struct layout *l,
             next += gemm.next_bytes;
         }
     }
+    if (!finite)
+        atomic_store_explicit(job->status, STATUS_NOT_FINITE, memory_order_relaxed);
 }
 
 static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread) {
