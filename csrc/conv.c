@@ -1,6 +1,7 @@
 /* Choosing, planning and running an algorithm for the three convolution maps. To add one, add a row to the table. */
 #include <string.h>
 #include "internal.h"
+#include "lines.h"
 
 static bool always(const struct conv2d_plan *plan) {
     (void)plan;
@@ -67,6 +68,16 @@ static bool many_weights(const struct conv2d_plan *plan) {
     return g->in_channels * g->out_channels * g->kernel[0] * g->kernel[1] >= INT64_C(1) << 16;
 }
 
+/* The channels of a group, or of a few groups as narrow on both sides, fill one vector or two. */
+static bool whole_vectors(const struct conv2d_plan *plan) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    const struct kernels *kernels = kernels_for(plan->isa, plan->element_size);
+    int64_t columns = (plan->map == CONV2D_INPUT ? g->in_channels : g->out_channels) / g->groups;
+    if (g->in_channels == g->out_channels && turns_of(g->groups, columns, plan->element_size, kernels) > 1)
+        return true;
+    return g->groups > 1 && columns <= 2 * kernels->lanes && columns % kernels->lanes == 0;
+}
+
 /* A group would leave most of a vector empty. With more channels in a group there is too much to spread: sooner where a
  * stride makes a pixel serve fewer products, and where sums take the place of results. */
 static bool narrow_groups(const struct conv2d_plan *plan) {
@@ -116,6 +127,8 @@ static const struct {
 } choices[] = {
     {&depthwise, HIGHEST, always, "every input channel is a group of its own"},
     {&depthwise_weight, HIGHEST, always, "every input channel is a group of its own"},
+    {&lines_grouped, HIGHEST, whole_vectors, "the channels of one, two or four groups fill one vector or two"},
+    {&lines_weight, HIGHEST, whole_vectors, "the channels of one, two or four groups fill one vector or two"},
     {&grouped, HIGHEST, narrow_groups, "groups have at most 8 channels (4 at a stride), and several fit in a vector"},
     {&grouped_weight, HIGHEST, narrow_groups, "groups have at most 4 channels, and several fit in a vector"},
     {&direct_bf16, MEDIUM, bf16_pays, "bfloat16, channels enough: two products where float32 has one"},

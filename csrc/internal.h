@@ -135,6 +135,27 @@ struct line_gemm {
     bool stream;
 };
 
+/* Some channels of so many pixels, `step` elements apart, in sets of `channels`, each side by side; in a set, `turns`
+ * groups take turns: result[set * set_step + p * channels + c * turns + t] =
+ * source[p * step + set * channels + t * (channels / turns) + c]. Source and result are the same or do not overlap. */
+struct pixel_copy {
+    int64_t pixels, sets, channels, turns, step, set_step;
+    const void *source;
+    void *result;
+};
+
+/* Rows are pixels of one line of the result, whose sources' channels are adjacent: what pixel r reads are `runs` runs of
+ * `length` times `turns` elements, from source[offsets[run] + r * step] on. Column k is multiplied with element
+ * k % turns of each step, and goes to result[r * pitch + k % turns * columns / turns + k / turns]; with turns, columns
+ * are one vector. `panel` is [run][length][columns rounded up to whole vectors]; `initial`, `stream` as above. */
+struct line_groups {
+    int64_t rows, columns, turns, runs, length, step, pitch;
+    const int32_t *offsets;
+    const void *source, *panel, *initial;
+    void *result;
+    bool stream;
+};
+
 /* Rows are pixels as above; what pixel r reads are `runs` runs of `length` elements, from source[offsets[run] + r *
  * step] on. `panel` is [run][length in vectors][column][lane]; up to DOTS columns. `initial` has DOT_VALUES values, the
  * columns' again and again. */
@@ -146,10 +167,11 @@ struct line_dots {
     void *result;
 };
 
-/* result[row][column] += sum over pixels of source[row] * gradient[column], over `lines` lines of `pixels` pixels that
- * lie *_line and *_step elements apart. A row of the result is whole vectors, and so much of the gradient is read. */
+/* result[row][column] += sum over pixels of source[row * turns + column % turns] * gradient[column], over `lines` lines of
+ * `pixels` pixels that lie *_line and *_step elements apart. A row of the result is whole vectors, and so much of the
+ * gradient is read; with turns it is one vector. */
 struct line_outer {
-    int64_t rows, columns, lines, pixels, source_line, source_step, gradient_line, gradient_step;
+    int64_t rows, columns, turns, lines, pixels, source_line, source_step, gradient_line, gradient_step;
     const void *source, *gradient;
     void *result;
 };
@@ -203,8 +225,10 @@ struct kernels {
     bool (*winograd_outputs[2])(const struct winograd_outputs *);
     void (*winograd_gradients[2])(const struct winograd_tiles *);
     bool (*winograd_taps[2])(const struct winograd_sums *);
+    void (*copy_pixels)(const struct pixel_copy *);
     void (*line_planes)(const struct line_planes *);
     void (*line_gemm)(const struct line_gemm *);
+    void (*line_groups)(const struct line_groups *);
     void (*line_dots)(const struct line_dots *);
     void (*line_outer)(const struct line_outer *);
     /* Pooling: the taps' maximum and its position; the tap at the offset; the sum of taps whose offset names the result;
@@ -303,7 +327,7 @@ extern const struct conv2d_algorithm direct_bf16, direct_bf16x3, direct_bf16x6;
 extern const struct conv2d_algorithm direct_bf16_weight, direct_bf16x3_weight, direct_bf16x6_weight, few_pixels;
 extern const struct conv2d_algorithm direct, direct_weight, depthwise, depthwise_weight, winograd_2x2, winograd_4x4;
 extern const struct conv2d_algorithm winograd_2x2_weight, winograd_4x4_weight, lines, lines_weight, dots;
-extern const struct conv2d_algorithm grouped, grouped_weight;
+extern const struct conv2d_algorithm grouped, grouped_weight, lines_grouped;
 
 /* to[i] += from[i]: how partial results are summed, chunk after chunk. */
 void add_arrays(int32_t element_size, int64_t count, const void *from, void *to);

@@ -2,17 +2,37 @@
 #include <string.h>
 #include "lines.h"
 
-void copy_lines(const char *image, const int64_t size[2], int64_t pixel_bytes, int64_t first, int64_t count, int64_t low,
-                int64_t width, char *to) {
-    int64_t begin = min64(max64(-low, 0), width), end = max64(min64(size[1] - low, width), begin);
-    size_t left = (size_t)(begin * pixel_bytes), inside = (size_t)((end - begin) * pixel_bytes);
-    for (int64_t row = first; row < first + count; row++, to += width * pixel_bytes) {
-        if (row < 0 || row >= size[0] || begin == end) {
-            memset(to, 0, (size_t)(width * pixel_bytes));
+/* Zeros for some pixels of all sets. */
+static void clear(const struct line_copy *c, int64_t pixels, char *to) {
+    for (int64_t set = 0; set < c->sets; set++)
+        memset(to + set * c->set_step * c->element_size, 0, (size_t)(pixels * c->channels * c->element_size));
+}
+
+void copy_lines(const struct kernels *kernels, const struct line_copy *c, char *to) {
+    int64_t begin = min64(max64(-c->low, 0), c->width), end = max64(min64(c->size[1] - c->low, c->width), begin);
+    int64_t copied = c->channels * c->element_size;
+    bool whole = c->channels == c->pixel && c->turns == 1;
+    kernels = c->turns == 1 ? narrowed(kernels, c->channels) : kernels;
+    for (int64_t row = c->first; row < c->first + c->count; row++, to += c->width * copied) {
+        if (row < 0 || row >= c->size[0] || begin == end) {
+            clear(c, c->width, to);
             continue;
         }
-        memset(to, 0, left);
-        memcpy(to + left, image + ((row * size[1] + low + begin) * pixel_bytes), inside);
-        memset(to + left + inside, 0, (size_t)(width * pixel_bytes) - left - inside);
+        const char *from = c->image + (row * c->size[1] + c->low + begin) * c->pixel * c->element_size;
+        clear(c, begin, to);
+        if (whole)
+            memcpy(to + begin * copied, from, (size_t)((end - begin) * copied));
+        else
+            kernels->copy_pixels(&(struct pixel_copy){
+                .pixels = end - begin,
+                .sets = c->sets,
+                .channels = c->channels,
+                .turns = c->turns,
+                .step = c->pixel,
+                .set_step = c->set_step,
+                .source = from,
+                .result = to + begin * copied,
+            });
+        clear(c, c->width - end, to + end * copied);
     }
 }

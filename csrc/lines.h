@@ -2,7 +2,28 @@
 #pragma once
 #include "internal.h"
 
-/* Copies `count` lines of an image of size[0] lines of size[1] pixels, from line `first` on, and of each line `width`
- * pixels from column `low` on; zeros are what lies outside the image. */
-void copy_lines(const char *image, const int64_t size[2], int64_t pixel_bytes, int64_t first, int64_t count, int64_t low,
-                int64_t width, char *to);
+enum {
+    MAX_TURNS = 4,  /* groups in a vector */
+    TURN_BYTES = 16 /* of their elements that are repeated over it, at most; columns of each are packed by so many */
+};
+
+/* How many groups of so many channels of the result fill a vector and take turns there (see `pixel_copy`), or 1. */
+static inline int64_t turns_of(int64_t groups, int64_t channels, int64_t element_size, const struct kernels *kernels) {
+    int64_t turns = channels && kernels->lanes % channels == 0 ? kernels->lanes / channels : 1;
+    bool fit = turns <= MAX_TURNS && turns * element_size <= TURN_BYTES && channels * element_size % TURN_BYTES == 0;
+    return fit && groups % turns == 0 ? turns : 1;
+}
+
+/* How far the copies of sets are apart: an odd number of cache lines, lest they evict each other. */
+static inline int64_t set_bytes(int64_t bytes) { return round_up(bytes, 128) + 64; }
+
+/* `count` lines of an image of size[0] lines of size[1] pixels, from line `first` on, and of each line `width` pixels from
+ * column `low` on; zeros are what lies outside the image. A pixel has `pixel` elements, of which sets of channels are
+ * copied, a set set_step elements after the other (see `pixel_copy`). */
+struct line_copy {
+    const char *image;
+    const int64_t *size;
+    int64_t element_size, pixel, sets, channels, turns, set_step, first, count, low, width;
+};
+
+void copy_lines(const struct kernels *kernels, const struct line_copy *copy, char *to);

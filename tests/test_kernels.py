@@ -38,6 +38,8 @@ LARGE_CONV_CASES = [
     ConvCase("few-results", (2, 40, 33, 61), (3, 40, 7, 5), stride=2, padding=((-1, 3), (2, 0))),
     ConvCase("groups", (2, 36, 28, 27), (48, 9, 3, 3), padding=1, groups=4),
     ConvCase("narrow-groups", (2, 40, 30, 31), (40, 4, 3, 3), padding=1, groups=10),
+    ConvCase("groups-in-turns", (2, 48, 33, 42), (48, 8, 3, 3), stride=2, padding=1, groups=6),
+    ConvCase("groups-of-a-vector", (1, 96, 15, 40), (96, 16, 3, 3), padding=1, groups=6),
     ConvCase("depthwise", (2, 70, 40, 41), (70, 1, 3, 3), padding=1, groups=70),
     ConvCase("depthwise-multiplier", (2, 40, 40, 41), (80, 1, 3, 3), stride=2, padding=1, groups=40),
     ConvCase("depthwise-long-rows", (1, 40, 3, 1500), (40, 1, 3, 3), padding=1, groups=40),
