@@ -196,8 +196,8 @@ static void reduce(const struct conv2d_job *job, int64_t item, int32_t thread) {
 
 /* The same on bfloat16 parts of the operands. A pixel of an image in the first half of the batch and the same pixel of
  * one in the second half are a pair, which takes the place of a float: whatever the taps, this is a problem of half as
- * many images. The products of parts of a block are summed as one longer reduction. Pairs of the source, which serve all
- * taps and ranges of panels, are made in a stage of their own and kept; where there is one tap, an item makes those of a
+ * many images. The products of parts of a block are summed as one longer reduction. Where several taps or ranges of panels
+ * meet each source pixel, all pairs of the source are made in a stage of their own and kept; else an item makes those of a
  * block when it needs them. */
 enum { ROUNDED_AT_ONCE = 1 << 14 }; /* values of each half of the source, in an item */
 
@@ -216,7 +216,7 @@ static struct pairs pairs_of(const struct conv2d_plan *plan, const struct kernel
     struct pairs p = {.half = *plan, .parts = parts_of(plan->products), .part = g->in_channels * 4};
     p.half.geometry.batch = ceil_div(g->batch, 2);
     p.l = layout_of(&p.half, kernels);
-    bool keep = p.l.taps > 1;
+    bool keep = p.l.taps > 1 || (p.l.splits > 1 && g->stride[0] * g->stride[1] == 1);
     p.pixels = p.half.geometry.batch * g->input[0] * g->input[1];
     p.at_once = max64(ROUNDED_AT_ONCE / max64(g->in_channels, 1), 1);
     p.pixel = (ceil_div(p.parts * p.part, 64) | 1) * 64; /* so that pairs do not evict each other */
