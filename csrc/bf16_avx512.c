@@ -38,8 +38,7 @@ static inline __m256i take_part(__m512 *x) {
     return part;
 }
 
-/* One part of either half of a vector of bfloat16 numbers, the second number of which has the higher address. Of
- * magnitudes shifted to the left, `greatest` keeps the greatest. */
+/* The numbers of `low`, then those of `high`, rounded. `greatest` keeps the greatest of magnitudes, shifted to the left. */
 static inline __m512i round_two(__m512 low, __m512 high, __m512i *greatest) {
     __m512i both = (__m512i)_mm512_cvtne2ps_pbh(high, low);
     *greatest = _mm512_max_epu16(*greatest, _mm512_slli_epi16(both, 1));
@@ -51,6 +50,7 @@ static inline bool all_finite(__m512i greatest) {
     return _mm512_cmp_epu16_mask(greatest, _mm512_set1_epi16(infinite), _MM_CMPINT_NLT) == 0;
 }
 
+/* The only part of each number. */
 static bool round_whole(const float *from, int64_t count, uint16_t *to) {
     __m512i greatest = _mm512_setzero_si512();
     for (int64_t i = 0; i < count; i += 32) {
@@ -62,11 +62,11 @@ static bool round_whole(const float *from, int64_t count, uint16_t *to) {
     return all_finite(greatest);
 }
 
-/* Vectors of pairs: number k of the first half and number k of the second half, for each k. */
+/* A pair takes a number of the lower and one of the upper half of round_two's. */
 static bool round_whole_pairs(const float *first, const float *second, int64_t count, uint32_t *to) {
-    const __m512i halves = _mm512_add_epi32(
-        _mm512_set1_epi32(16 << 16),
-        _mm512_mullo_epi32(_mm512_set1_epi32(0x10001), _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15)));
+    const __m512i low_halves = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i high_halves = _mm512_add_epi32(low_halves, _mm512_set1_epi32(16));
+    const __m512i halves = _mm512_or_si512(low_halves, _mm512_slli_epi32(high_halves, 16));
     __m512i greatest = _mm512_setzero_si512();
     for (int64_t i = 0; i < count; i += 16) {
         __mmask16 valid = first_of(count - i);
