@@ -222,9 +222,19 @@ static bool supported(void) {
     return known == GRANTED;
 }
 
+static void clear(void *result, int64_t count, bool stream) {
+    (void)stream;
+    memset(result, 0, (size_t)count * sizeof(float));
+}
+
 const struct bf16 bf16_amx = {
     .supported = supported,
-    .kernels = {.lanes = SIDE, .rows = ROWS, .vectors = 2, .gemm = gemm_amx, .gemm_over_pixels = gemm_over_pixels_amx},
+    .kernels = {.lanes = SIDE,
+                .rows = ROWS,
+                .vectors = 2,
+                .clear = clear,
+                .gemm = gemm_amx,
+                .gemm_over_pixels = gemm_over_pixels_amx},
     .tiles = true,
     .round = bf16_round,
     .round_pairs = bf16_round_pairs,

@@ -116,6 +116,7 @@ const struct bf16 bf16_avx512 = {
     .kernels = {.lanes = LANES,
                 .rows = ROWS,
                 .vectors = NAME(VECTORS),
+                .clear = NAME(clear),
                 .gemm = NAME(gemm),
                 .gemm_over_pixels = NAME(gemm_over_pixels)},
     .round = bf16_round,

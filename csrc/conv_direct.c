@@ -19,6 +19,7 @@ enum {
     GATHER_PANELS = 2,       /* of weights, above which copying such pixels first pays */
     GATHERED_BYTES = 576 << 10, /* of their copies: a larger part of a second-level cache */
     GATHER_RANGE = 1 << 18,  /* pixels among which a block's are looked for */
+    CLEARED_BYTES = 2 << 10, /* of a pixel, from which it is not cleared panel by panel: each would be in another page */
     PATCH_CHANNELS = 8,      /* up to this many channels, and no groups, patches are copied instead of a table */
     PACK_CHANNELS = 16,      /* packed at a time when channels lie far apart */
     PHASES = 16,             /* packed at a time */
@@ -355,6 +356,20 @@ static void multiply_block(const struct conv2d_job *job, const struct layout *l,
         atomic_store_explicit(job->status, STATUS_NOT_FINITE, memory_order_relaxed);
 }
 
+/* The input gradient of pixels that no output reads: zeros, pixel by pixel. */
+static void clear_block(const struct conv2d_job *job, const struct layout *l, const struct range *range, int64_t first,
+                        char *scratch) {
+    int64_t size = job->plan->element_size, pixels = min64(l->block, walk_pixels(&range->walk) - first);
+    struct unit begin = unit_of(&l->panels, range->begin), last = unit_of(&l->panels, range->end - 1);
+    int64_t column = begin.group * l->panels.columns + begin.column;
+    int64_t end = last.group * l->panels.columns + last.column + last.columns;
+    char **results = (char **)(scratch + l->zeros + l->sources);
+    fill_results(&range->walk, first, pixels, job->x, job->plan->geometry.input, l->result_channels * size,
+                 (void **)results);
+    for (int64_t pixel = 0; pixel < pixels; pixel++)
+        job->kernels->clear(results[pixel] + column * size, end - column, range->stream);
+}
+
 static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread) {
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
@@ -379,8 +394,12 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
     memset(scratch, 0, (size_t)(l.source_channels * size)); /* the row of zeros */
     /* A phase may have fewer blocks than the largest. */
     for (int64_t block = run * l.run; block < (run + 1) * l.run; block++)
-        if (block * l.block < walk_pixels(&range.walk))
-            multiply_block(job, &l, &range, block * l.block, scratch);
+        if (block * l.block < walk_pixels(&range.walk)) {
+            if (range.taps == 0 && plan->map == CONV2D_INPUT && l.result_channels * size >= CLEARED_BYTES)
+                clear_block(job, &l, &range, block * l.block, scratch);
+            else
+                multiply_block(job, &l, &range, block * l.block, scratch);
+        }
 }
 
 static bool plan_direct(struct conv2d_plan *plan, const struct kernels *kernels) {

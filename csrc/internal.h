@@ -206,6 +206,8 @@ struct kernels {
     int64_t rows;    /* register tile: rows ... */
     int64_t vectors; /* ... by vectors */
     const struct kernels *narrow; /* of vectors half as wide, or NULL */
+    /* `count` zeros; with `stream` past the caches (see `streams`). */
+    void (*clear)(void *result, int64_t count, bool stream);
     void (*gemm)(const struct gemm *);
     void (*gemm_over_pixels)(const struct gemm_over_pixels *);
     void (*gemm_by_weights)(const struct gemm_by_weights *);
