@@ -269,6 +269,7 @@ static int64_t replace_sources(const struct layout *l, int64_t pixels, const cha
 /* Copies channels of the given pixels, or pairs of their rounded channels. False if one is out of bfloat16's range. */
 static bool gather(const struct conv2d_plan *plan, const struct layout *l, const char *const *originals, int64_t count,
                    int64_t channel, int64_t depth, char *copies) {
+    const struct bf16 *bf16 = bf16_for(plan->isa, plan->element_size);
     int64_t size = plan->element_size;
     bool good = true;
     if (!plan->unrounded)
@@ -276,8 +277,7 @@ static bool gather(const struct conv2d_plan *plan, const struct layout *l, const
             memcpy(copies + n * l->copy, originals[n] + channel * size, (size_t)(depth * size));
     else
         for (int64_t n = 0; n < count; n++)
-            good &= bf16_for(plan->isa, plan->element_size)
-                        ->round((const float *)originals[n] + 2 * channel, 2 * depth, 1, copies + n * l->copy, 0);
+            good &= bf16->round((const float *)originals[n] + 2 * channel, 2 * depth, 1, copies + n * l->copy, 0);
     return good;
 }
 
