@@ -31,6 +31,7 @@ LARGE_CONV_CASES = [
     ConvCase("3x3", (2, 40, 30, 31), (50, 40, 3, 3), padding=1),
     ConvCase("many-tiles", (1, 40, 139, 140), (12, 40, 3, 3), padding=((0, 2), (-1, 1))),
     ConvCase("3x3-strided", (2, 40, 33, 30), (40, 40, 3, 3), stride=2, padding=1),
+    ConvCase("1x1-strided-past-caches", (1, 560, 44, 45), (24, 560, 1, 1), stride=2),
     ConvCase("deep", (2, 300, 14, 13), (70, 300, 3, 3), padding=1),
     ConvCase("3x3-cropped", (2, 24, 62, 63), (70, 24, 3, 3), padding=((2, -1), (0, 1))),
     ConvCase("few-channels", (2, 3, 60, 61), (33, 3, 7, 7), stride=2, padding=3),
