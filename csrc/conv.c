@@ -22,10 +22,20 @@ static int64_t fewest_channels(const struct conv2d_plan *plan) {
     return min64(plan->geometry.in_channels, plan->geometry.out_channels) / plan->geometry.groups;
 }
 
-/* With few channels much must be saved: at 7x7, where tiles hang over the edge, it is too little. */
+static int64_t source_channels(const struct conv2d_plan *plan) {
+    return plan->map == CONV2D_INPUT ? plan->geometry.out_channels : plan->geometry.in_channels;
+}
+
+static int64_t result_channels(const struct conv2d_plan *plan) {
+    return plan->map == CONV2D_INPUT ? plan->geometry.in_channels : plan->geometry.out_channels;
+}
+
+/* With few channels much must be saved: at 7x7, where tiles hang over the edge, it is too little. Weight gradients of 16
+ * by 16 channels are better summed over copied lines. */
 static bool winograd_2x2_pays(const struct conv2d_plan *plan) {
     if (plan->map == CONV2D_WEIGHT)
-        return fewest_channels(plan) >= 16 && tiles_cost(plan, 2) < tiles_cost(plan, 1);
+        return fewest_channels(plan) >= 16 && source_channels(plan) * result_channels(plan) >= 512 &&
+               tiles_cost(plan, 2) < tiles_cost(plan, 1);
     double most = fewest_channels(plan) < 64 ? 0.55 : 1.0;
     return fewest_channels(plan) >= 32 && tiles_cost(plan, 2) < most * tiles_cost(plan, 1);
 }
@@ -35,18 +45,16 @@ static bool winograd_4x4_pays(const struct conv2d_plan *plan) {
     return plan->element_size == 4 && fewest_channels(plan) >= 16 && few_products;
 }
 
-static int64_t source_channels(const struct conv2d_plan *plan) {
-    return plan->map == CONV2D_INPUT ? plan->geometry.out_channels : plan->geometry.in_channels;
-}
-
-static int64_t result_channels(const struct conv2d_plan *plan) {
-    return plan->map == CONV2D_INPUT ? plan->geometry.in_channels : plan->geometry.out_channels;
-}
-
 /* The sources of a line of the kernel fill a vector, and the channels of the result do not. */
 static bool few_results(const struct conv2d_plan *plan) {
     const int64_t vector = 16;
     return result_channels(plan) <= vector / 2 && source_channels(plan) * plan->geometry.kernel[1] >= vector;
+}
+
+/* Pixels of a line of the result that meet the same taps, from which tiles of copied lines are made. */
+static int64_t line_pixels(const struct conv2d_plan *plan) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    return plan->map == CONV2D_INPUT ? ceil_div(g->input[1], g->stride[1]) : g->output[1];
 }
 
 /* Copying the sources channel by channel is worth it for few of them, or where several taps read a copy; with a stride,
@@ -54,13 +62,15 @@ static bool few_results(const struct conv2d_plan *plan) {
 static bool few_sources(const struct conv2d_plan *plan) {
     const struct conv2d_geometry *g = &plan->geometry;
     bool several = g->kernel[0] * g->kernel[1] > 1 && (plan->map == CONV2D_INPUT || g->stride[1] == 1);
-    return source_channels(plan) <= 8 || ((several || result_channels(plan) <= 16) && source_channels(plan) <= 32);
+    return source_channels(plan) <= 8 || (several && source_channels(plan) <= 32 && line_pixels(plan) >= 8);
 }
 
 /* Beyond, a line of the kernel reads enough to keep the registers busy without a copy; but few results leave them empty
  * unless they change places with the sources. */
 static bool few_channels(const struct conv2d_plan *plan) {
-    return plan->geometry.in_channels <= 64 || plan->geometry.out_channels <= 8;
+    const struct conv2d_geometry *g = &plan->geometry;
+    bool few = g->in_channels <= 64 || g->out_channels <= 8;
+    return few && g->groups == 1 && (line_pixels(plan) >= 6 || g->in_channels <= 8);
 }
 
 static bool many_weights(const struct conv2d_plan *plan) {
@@ -68,14 +78,16 @@ static bool many_weights(const struct conv2d_plan *plan) {
     return g->in_channels * g->out_channels * g->kernel[0] * g->kernel[1] >= INT64_C(1) << 16;
 }
 
-/* The channels of a group, or of a few groups as narrow on both sides, fill one vector or two. */
+/* The channels of a few groups, as narrow on both sides, fill a vector, or those of one group a vector or two. In weight
+ * gradients, one vector a group is too little to copy both operands for. */
 static bool whole_vectors(const struct conv2d_plan *plan) {
     const struct conv2d_geometry *g = &plan->geometry;
     const struct kernels *kernels = kernels_for(plan->isa, plan->element_size);
     int64_t columns = (plan->map == CONV2D_INPUT ? g->in_channels : g->out_channels) / g->groups;
     if (g->in_channels == g->out_channels && turns_of(g->groups, columns, plan->element_size, kernels) > 1)
         return true;
-    return g->groups > 1 && columns <= 2 * kernels->lanes && columns % kernels->lanes == 0;
+    bool one = columns == kernels->lanes && plan->map != CONV2D_WEIGHT, two = columns == 2 * kernels->lanes;
+    return g->groups > 1 && (one || two);
 }
 
 /* A group would leave most of a vector empty. With more channels in a group there is too much to spread: sooner where a

@@ -57,6 +57,14 @@ static int64_t taps_before(const struct conv2d_plan *plan, const struct walk *wa
     return vertical->taps_before * plan->geometry.kernel[1] + vertical->taps * horizontal->taps_before;
 }
 
+/* Where columns leave a quarter of the lanes of several vectors empty, vectors half as wide. */
+static const struct kernels *kernels_of(const struct conv2d_plan *plan, const struct kernels *kernels) {
+    const struct conv2d_geometry *g = &plan->geometry;
+    int64_t columns = (plan->map == CONV2D ? g->out_channels : g->in_channels) / g->groups;
+    const struct kernels *narrow = columns > kernels->lanes ? kernels->narrow : NULL;
+    return narrow && 4 * round_up(columns, narrow->lanes) <= 3 * round_up(columns, kernels->lanes) ? narrow : kernels;
+}
+
 static struct layout layout_of(const struct conv2d_plan *plan, const struct kernels *kernels) {
     const struct conv2d_geometry *g = &plan->geometry;
     bool forward = plan->map == CONV2D;
@@ -206,7 +214,7 @@ static int64_t pack_items(const struct conv2d_plan *plan, const struct layout *l
 
 static void pack(const struct conv2d_job *job, int64_t item, int32_t thread) {
     (void)thread;
-    struct layout l = layout_of(job->plan, job->kernels);
+    struct layout l = layout_of(job->plan, kernels_of(job->plan, job->kernels));
     int64_t group = item % l.panels.groups, begin = item / l.panels.groups * PACK_CHANNELS;
     if (job->plan->map == CONV2D) {
         for (int64_t part = 0; part < l.parts; part++)
@@ -348,7 +356,7 @@ static void multiply_block(const struct conv2d_job *job, const struct layout *l,
                 .results = results,
                 .stream = range->stream,
             };
-            job->kernels->gemm(&gemm);
+            kernels_of(plan, job->kernels)->gemm(&gemm);
             next += gemm.next_bytes;
         }
     }
@@ -373,7 +381,7 @@ static void clear_block(const struct conv2d_job *job, const struct layout *l, co
 static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread) {
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
-    struct layout l = layout_of(plan, job->kernels);
+    struct layout l = layout_of(plan, kernels_of(plan, job->kernels));
     int64_t size = plan->element_size, phases = l.phases[0] * l.phases[1];
     int64_t run = item % l.runs, phase = item / l.runs % phases, split = item / l.runs / phases;
 
@@ -406,6 +414,7 @@ static bool plan_direct(struct conv2d_plan *plan, const struct kernels *kernels)
     const struct conv2d_geometry *g = &plan->geometry;
     if (plan->map == CONV2D_WEIGHT)
         return false;
+    kernels = kernels_of(plan, kernels);
     struct layout l = layout_of(plan, kernels);
     double weights = (double)l.panels.groups * l.panels.padded * l.taps * l.depth;
     double products = weights * g->batch * g->output[0] * g->output[1];

@@ -9,9 +9,9 @@
  *   the result, as in the indirect product.
  * - `dots`, for few channels of the result: the copy keeps channels adjacent, and the lanes are channels of the
  *   source. A value is a sum of products of vectors, whose lanes are added up in the end.
- * - `lines_grouped`, for groups: an item is one group of a block, or as many as fill a vector with their channels of the
- *   result, which are the lanes. The copy has those groups' channels only, side by side. Several groups take turns in
- *   it and in the lanes, so that each step of the product repeats their next source values over a vector. */
+ * - `lines_grouped`, for groups, in sets: one, or as many as fill a vector with their channels of the result, which are
+ *   the lanes. Each set has a copy of its own, with its channels side by side. The groups of a set take turns in it and
+ *   in the lanes, so that each step of the product repeats their next source values over a vector. */
 #include <string.h>
 #include "lines.h"
 #include "panel.h"
@@ -116,7 +116,8 @@ static bool find_layout(const struct conv2d_plan *plan, const struct kernels *ke
     l->line = l->depth * max64(l->step[1], 1) * l->plane;
     int64_t line_bytes = max64(l->line * size, 1);
     int64_t lines = (form == GROUPS ? SETS_BYTES / l->sets : LINES_BYTES) / line_bytes;
-    l->block = max64((lines - l->reach[0]) / max64(l->step[0], 1) + 1, min64(BLOCK_ROWS, l->size[0]));
+    int64_t fewest = form == GROUPS ? max64(min64(BLOCK_ROWS, l->size[0]), 1) : 1;
+    l->block = max64((lines - l->reach[0]) / max64(l->step[0], 1) + 1, fewest);
     l->block = min64(l->block, max64(ceil_div(l->size[0] * g->batch, ITEMS), BLOCK_ROWS));
     l->blocks = ceil_div(l->size[0], l->block);
     l->block = l->blocks ? ceil_div(l->size[0], l->blocks) : 0;
@@ -327,6 +328,7 @@ static void multiply(const struct conv2d_job *job, enum form form, int64_t item,
         struct axis horizontal = axis_of(plan, 1, phase % l.phases[1]);
         int64_t steps = vertical.taps * horizontal.taps * l.depth / l.turns;
         int64_t pitch = horizontal.step * result_channels;
+        int64_t source_line = l.step[0] * l.line, result_line = vertical.step * result_size[1] * result_channels;
         int64_t bottom = min64(top + l.block, vertical.count);
         int32_t *offset = offsets;
         for (int64_t u = 0; u < vertical.taps; u++)
@@ -378,10 +380,10 @@ static void multiply(const struct conv2d_job *job, enum form form, int64_t item,
                 .stream = stream,
             };
             int64_t channel = unit.group * l.result_channels + unit.column;
-            for (int64_t row = top; row < bottom; row++) {
-                int64_t y = vertical.start + row * vertical.step;
-                const char *from = lines + (unit.group - begin) * l.copy + (row - top) * l.step[0] * l.line * size;
-                char *to = result + ((y * result_size[1] + horizontal.start) * result_channels + channel) * size;
+            int64_t y = vertical.start + top * vertical.step;
+            const char *from = lines + (unit.group - begin) * l.copy;
+            char *to = result + ((y * result_size[1] + horizontal.start) * result_channels + channel) * size;
+            for (int64_t row = top; row < bottom; row++, from += source_line * size, to += result_line * size) {
                 dots.source = gemm.source = groups.source = from;
                 dots.result = gemm.result = groups.result = to;
                 if (form == PIXELS)

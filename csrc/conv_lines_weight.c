@@ -15,9 +15,10 @@ enum {
     SUM_PIXELS = 128,            /* at most so many are summed in registers: some lines, or a part of one */
     MAX_RUN = 1 << 10,           /* values */
     MAX_SCRATCH_BYTES = 1 << 20, /* of a thread */
-    RANGE_BYTES = 320 << 10,     /* wanted of an item's copies and its result: part of a second-level cache each */
-    PIECE_BYTES = 512,           /* wanted of a pixel at a time */
-    ITEMS = 16,                  /* for balance between threads: ranges of sets, then chunks of the batch */
+    RANGE_BYTES = 640 << 10,     /* wanted of an item's copies, or its result: part of a second-level cache */
+    PIECE_BYTES = 1 << 10,       /* wanted of a pixel at a time */
+    CHUNKS = 16,                 /* for balance between threads ... */
+    ITEMS = 8,                   /* ... and with groups: ranges of sets, then chunks */
     PARTIAL_BYTES = 8 << 20,     /* of all partial results, beyond which there are fewer chunks */
     MAX_STRIDE = 8,
     FEW_OUTPUTS = 8,
@@ -80,7 +81,7 @@ static bool find_layout(const struct conv2d_plan *plan, const struct kernels *ke
     l->range = max64(min64(min64(most, wanted), l->sets), 1);
     l->ranges = ceil_div(l->sets, l->range);
     l->scratch = l->range * (l->lines + l->gradients);
-    int64_t chunks = min64(ITEMS / l->ranges, PARTIAL_BYTES / max64(l->sets * l->partial, 1));
+    int64_t chunks = min64(l->sets > 1 ? ITEMS / l->ranges : CHUNKS, PARTIAL_BYTES / max64(l->sets * l->partial, 1));
     l->blocks = max64(ceil_div(g->batch * l->image_blocks, max64(chunks, 1)), 1);
     l->chunks = max64(ceil_div(g->batch * l->image_blocks, l->blocks), 1);
     return true;

@@ -69,6 +69,7 @@ CONV_CASES = [
     ConvCase("narrow-groups-dilated", (1, 32, 12, 9), (16, 2, 3, 3), stride=(1, 2), dilation=2, padding=2, groups=16),
     ConvCase("two-groups-in-turns", (2, 32, 9, 7), (32, 8, 3, 3), padding=1, groups=4),
     ConvCase("four-groups-in-turns", (1, 24, 11, 9), (32, 3, 3, 2), stride=(2, 1), padding=1, groups=8),
+    ConvCase("groups-no-height", (1, 32, 0, 5), (32, 8, 3, 3), padding=2, groups=4),
     ConvCase("groups-in-turns-cropping", (2, 16, 9, 8), (16, 4, 2, 3), padding=((-1, 2), (1, -2)), groups=4),
     ConvCase("whole-input", (2, 3, 5, 7), (4, 3, 5, 7)),
     ConvCase("whole-padded-input", (1, 9, 4, 3), (3, 9, 6, 7), padding=(1, 2)),
