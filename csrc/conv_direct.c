@@ -12,10 +12,11 @@
 
 enum {
     BLOCK_PIXELS = 224,      /* pixels in a block: 16 tiles of the tallest tile */
+    COPIED_PIXELS = 112,     /* the same where each is copied for one product only */
     SMALL_BLOCK_PIXELS = 98, /* to which it may shrink to keep all threads busy */
     TABLE_ENTRIES = 1 << 15, /* of an indirection table, beyond which blocks get smaller */
     CHUNK_BYTES = 256 << 10, /* of a panel's chunk: part of a second-level cache */
-    ALIASED_BYTES = 2 << 10, /* pixels a multiple of this apart evict each other from a first-level cache */
+    ALIASED_BYTES = 4 << 10, /* pixels a multiple of this apart evict each other from a first-level cache */
     GATHER_PANELS = 2,       /* of weights, above which copying such pixels first pays */
     GATHERED_BYTES = 576 << 10, /* of their copies: a larger part of a second-level cache */
     GATHER_RANGE = 1 << 18,  /* pixels among which a block's are looked for */
@@ -90,11 +91,12 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
         l.phase_taps = l.taps;
     l.patches = g->groups == 1 && l.depth <= PATCH_CHANNELS && l.taps > 1 && l.parts == 1;
 
-    int64_t block = max64(min64(BLOCK_PIXELS, TABLE_ENTRIES / l.phase_taps) / kernels->rows, 1) * kernels->rows;
+    int64_t step = l.source_channels * size * (forward ? g->stride[1] : 1); /* between neighbours in a tile */
+    bool aliased = step % ALIASED_BYTES == 0 && l.panels.count > GATHER_PANELS && g->groups == 1 && !plan->unrounded;
+    int64_t most = aliased && l.phase_taps == 1 ? COPIED_PIXELS : BLOCK_PIXELS;
+    int64_t block = max64(min64(most, TABLE_ENTRIES / l.phase_taps) / kernels->rows, 1) * kernels->rows;
     l.block = min64(block, round_up(pixels, kernels->rows));
 
-    bool aliased = l.source_channels * size % ALIASED_BYTES == 0 && l.panels.count > GATHER_PANELS && g->groups == 1 &&
-                   !plan->unrounded;
     for (int64_t phase = 0; aliased && l.block && phase < l.phases[0] * l.phases[1]; phase++) {
         struct walk walk = walk_of(plan, phase / l.phases[1], phase % l.phases[1]);
         if (walk_pixels(&walk) > 0) {
