@@ -2,10 +2,10 @@
  *
  * Two neighbours along the reduction (channels of the source) are a pair, as large as a float. So this is the direct
  * algorithm on a problem with half as many source channels, and with another multiply-add. Stage 0 rounds source and
- * weights to pairs, of one or more parts; the other stages are the direct algorithm's. Where a
- * single tap reads pairs of one part, it is the direct algorithm that rounds the source, block by block. Of several
- * products of parts, the smaller are summed first, over the whole reduction: next to them the roundings of the last sum
- * are the only large ones, as many as in a sum of floats. */
+ * weights to pairs, of one or more parts; the other stages are the direct algorithm's. Where a single tap reads pairs of
+ * one part, it is the direct algorithm that rounds the source, block by block. Of several products of parts, the smaller
+ * are summed first, over the whole reduction: next to them the roundings of the last sum are the only large ones, as many
+ * as in a sum of floats. */
 #include "internal.h"
 
 enum { ROUNDED_AT_ONCE = 1 << 15 }; /* values of the source, in an item */
