@@ -26,7 +26,7 @@ enum {
     PHASES = 16,             /* packed at a time */
     LINES_AHEAD = 8,         /* of a panel that are fetched before they are written */
     FETCHED_BYTES = 256 << 10, /* of weights that are fetched at a time: part of a second-level cache */
-    ITEMS = 4,               /* wanted for each of several threads; blocks shrink and panels are split to get them */
+    ITEMS = 8,               /* wanted for each of several threads; blocks shrink and panels are split to get them */
 };
 
 struct layout {

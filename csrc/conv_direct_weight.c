@@ -26,16 +26,17 @@ struct layout {
     struct panels panels;
     int64_t rows, taps;     /* input channels of a group; taps of the kernel */
     bool patches, copy;     /* whether patches of all taps, or source pixels, are copied */
-    int64_t products, length, step; /* matrix products of a panel and a block; rows of each, and at a time */
+    int64_t products, length; /* matrix products of a panel and a block, rows of each */
+    int64_t step, ranges;     /* rows in a range, ranges */
     int64_t pixels, block;
     int64_t splits, units;  /* ranges of panels, panels in a range */
-    int64_t chunks, blocks; /* chunks of pixels, blocks in a chunk */
+    int64_t chunks, blocks; /* chunks of pixels, a power of two; blocks in all of them */
     int64_t partial;        /* bytes of one chunk's result */
     int64_t copy_size;      /* bytes from one copied patch or pixel to the next */
     int64_t zeros, sources, copied, scratch; /* bytes of a thread's scratch: its first three parts, and all */
 };
 
-static struct layout layout_of(const struct conv2d_plan *plan, const struct kernels *kernels) {
+static struct layout layout_of(const struct conv2d_plan *plan, const struct kernels *kernels, bool pairs) {
     const struct conv2d_geometry *g = &plan->geometry;
     int64_t size = plan->element_size;
     struct layout l = {
@@ -45,20 +46,22 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
         .pixels = g->batch * g->output[0] * g->output[1],
     };
     l.patches = g->groups == 1 && l.rows <= PATCH_CHANNELS && l.taps > 1;
-    l.copy = g->groups == 1 && l.taps == 1 && g->in_channels * g->stride[1] * size % ALIASED_BYTES == 0;
+    l.copy = !pairs && g->groups == 1 && l.taps == 1 && g->in_channels * g->stride[1] * size % ALIASED_BYTES == 0;
     l.products = l.patches ? 1 : l.taps;
     l.length = l.patches ? l.taps * l.rows : l.rows;
     l.step = max64(l.copy ? min64(l.length, COPIED_ROWS) : l.length, 1);
+    l.ranges = max64(ceil_div(l.length, l.step), 1);
     l.block = max64(min64(min64(BLOCK_PIXELS, TABLE_ENTRIES / l.taps), l.pixels), 1);
 
     l.partial = cache_lines(l.panels.groups * l.panels.padded * l.taps * l.rows * size);
     int64_t blocks = ceil_div(l.pixels, l.block);
     l.block = max64(ceil_div(l.pixels, max64(blocks, 1)), 1);
     int64_t chunks = max64(min64(min64(ITEMS, PARTIAL_BYTES / max64(l.partial, 1)), blocks / CHUNK_BLOCKS), 1);
-    l.blocks = max64(ceil_div(blocks, chunks), 1);
-    l.chunks = max64(ceil_div(blocks, l.blocks), 1);
+    for (l.chunks = 1; 2 * l.chunks <= chunks;)
+        l.chunks *= 2;
+    l.blocks = blocks;
     int64_t units = l.panels.groups * l.panels.count;
-    l.units = max64(ceil_div(units, ceil_div(ITEMS, l.chunks)), 1);
+    l.units = max64(ceil_div(units, ceil_div(ITEMS, l.chunks * l.ranges)), 1);
     l.splits = ceil_div(units, l.units);
 
     l.zeros = cache_lines(g->in_channels * size);
@@ -75,15 +78,26 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
 static bool plan_direct_weight(struct conv2d_plan *plan, const struct kernels *kernels) {
     if (plan->map != CONV2D_WEIGHT)
         return false;
-    struct layout l = layout_of(plan, kernels);
+    struct layout l = layout_of(plan, kernels, false);
     double weights = (double)l.panels.groups * l.panels.padded * l.taps * l.rows;
     plan->stages = 2;
-    plan->items[0] = l.splits * l.chunks;
+    plan->items[0] = l.splits * l.ranges * l.chunks;
     plan->nanoseconds[0] = weights * l.pixels / (4 * kernels->lanes);
     plan->items[1] = l.panels.groups * l.panels.count;
     plan->nanoseconds[1] = weights * l.chunks;
     plan->workspace_size = l.chunks * l.partial + plan->threads * l.scratch;
     return true;
+}
+
+/* From the columns of panel `u` in a block's first pixel to those that will be wanted next, in elements: of the next panel
+ * of a range, or of its first one in the next block, if that is whole. */
+static int64_t next_columns(const struct conv2d_plan *plan, const struct layout *l, int64_t first_unit, int64_t last_unit,
+                            int64_t u, int64_t first_pixel) {
+    int64_t blocks = u == last_unit ? first_pixel + 2 * l->block <= l->pixels : 0;
+    struct unit unit = unit_of(&l->panels, u);
+    struct unit next = unit_of(&l->panels, u < last_unit ? u + 1 : blocks ? first_unit : u);
+    return blocks * l->block * plan->geometry.out_channels + (next.group - unit.group) * l->panels.columns + next.column -
+           unit.column;
 }
 
 /* Copies a panel's columns of each pixel side by side and pads them to `width`. Those that lie `ahead` bytes further on
@@ -106,7 +120,7 @@ static void copy_columns(const char *from, int64_t pixel_size, int64_t pixels, i
 static void accumulate(const struct conv2d_job *job, int64_t item, int32_t thread) {
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
-    struct layout l = layout_of(plan, job->kernels);
+    struct layout l = layout_of(plan, job->kernels, false);
     struct walk walk = {{walk_output(g, 0), walk_output(g, 1)}, g->batch};
     int64_t size = plan->element_size;
 
@@ -117,20 +131,21 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
     char *copies = copied + l.copied;
     memset(zeros, 0, (size_t)(g->in_channels * size));
 
-    int64_t chunk = item % l.chunks, split = item / l.chunks;
+    int64_t chunk = item % l.chunks, range = item / l.chunks % l.ranges, split = item / l.chunks / l.ranges;
+    int64_t row = range * l.step, rows = min64(l.step, l.length - row);
     char *partial = job->workspace + chunk * l.partial;
     int64_t first_unit = split * l.units, last_unit = min64(first_unit + l.units, l.panels.groups * l.panels.count) - 1;
     struct unit unit = unit_of(&l.panels, last_unit);
     int64_t begin = unit_of(&l.panels, first_unit).before, end = unit.before + unit.width;
-    if (l.pixels == 0)
+    if (l.pixels == 0 && range == 0)
         memset(partial + begin * l.taps * l.rows * size, 0, (size_t)((end - begin) * l.taps * l.rows * size));
 
-    for (int64_t block = chunk * l.blocks; block < (chunk + 1) * l.blocks; block++) {
+    int64_t begin_block = chunk * l.blocks / l.chunks, end_block = (chunk + 1) * l.blocks / l.chunks;
+    for (int64_t block = begin_block; block < end_block; block++) {
         int64_t first = block * l.block, pixels = min64(l.block, l.pixels - first);
         if (pixels <= 0)
             break;
-        int64_t following = first + 2 * l.block <= l.pixels ? l.block : 0, bytes;
-        int64_t after = first + pixels, multiplications = ceil_div(l.length, l.step) * (last_unit + 1 - first_unit) * l.products;
+        int64_t bytes, after = first + pixels, multiplications = (last_unit + 1 - first_unit) * l.products;
         const char *next = new_sources(&walk, after, min64(l.block, l.pixels - after), job->x, g->in_channels * size, &bytes);
         const char *next_end = next + bytes;
         int64_t share = cache_lines(ceil_div(bytes, max64(multiplications, 1)));
@@ -138,34 +153,31 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
             copy_patches(&walk, first, pixels, job->x, g->in_channels * size, copies, operands);
         else
             fill_sources(&walk, first, pixels, job->x, g->in_channels * size, zeros, sources, l.block);
-        for (int64_t row = 0; row < l.length; row += l.step) {
-            int64_t rows = min64(l.step, l.length - row);
-            for (int64_t pixel = 0; l.copy && pixel < pixels; pixel++) {
-                operands[pixel] = copies + pixel * l.copy_size;
-                memcpy(copies + pixel * l.copy_size, (const char *)sources[pixel] + row * size, (size_t)(rows * size));
-            }
-            for (int64_t u = first_unit; u <= last_unit; u++) {
-                unit = unit_of(&l.panels, u);
-                const char *gradient =
-                    job->y + (first * g->out_channels + unit.group * l.panels.columns + unit.column) * size;
-                copy_columns(gradient, g->out_channels * size, pixels, unit.columns * size, unit.width * size,
-                             following * g->out_channels * size, copied);
-                struct gemm_over_pixels gemm = {
-                    .rows = rows,
-                    .columns = unit.width,
-                    .pixels = pixels,
-                    .first = l.patches || l.copy ? 0 : unit.group * l.rows,
-                    .panel = copied,
-                    .add = block > chunk * l.blocks,
-                };
-                for (int64_t tap = 0; tap < l.products; tap++) {
-                    gemm.sources = operands + tap * l.block;
-                    gemm.result = partial + (unit.before * l.taps * l.rows + (tap * l.rows + row) * unit.width) * size;
-                    gemm.next = next;
-                    gemm.next_bytes = min64(share, next_end - next);
-                    job->kernels->gemm_over_pixels(&gemm);
-                    next += gemm.next_bytes;
-                }
+        for (int64_t pixel = 0; l.copy && pixel < pixels; pixel++) {
+            operands[pixel] = copies + pixel * l.copy_size;
+            memcpy(copies + pixel * l.copy_size, (const char *)sources[pixel] + row * size, (size_t)(rows * size));
+        }
+        for (int64_t u = first_unit; u <= last_unit; u++) {
+            unit = unit_of(&l.panels, u);
+            const char *gradient =
+                job->y + (first * g->out_channels + unit.group * l.panels.columns + unit.column) * size;
+            copy_columns(gradient, g->out_channels * size, pixels, unit.columns * size, unit.width * size,
+                         next_columns(plan, &l, first_unit, last_unit, u, first) * size, copied);
+            struct gemm_over_pixels gemm = {
+                .rows = rows,
+                .columns = unit.width,
+                .pixels = pixels,
+                .first = l.patches || l.copy ? 0 : unit.group * l.rows,
+                .panel = copied,
+                .add = block > begin_block,
+            };
+            for (int64_t tap = 0; tap < l.products; tap++) {
+                gemm.sources = operands + tap * l.block;
+                gemm.result = partial + (unit.before * l.taps * l.rows + (tap * l.rows + row) * unit.width) * size;
+                gemm.next = next;
+                gemm.next_bytes = min64(share, next_end - next);
+                job->kernels->gemm_over_pixels(&gemm);
+                next += gemm.next_bytes;
             }
         }
     }
@@ -174,7 +186,7 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
 static void reduce(const struct conv2d_job *job, int64_t item, int32_t thread) {
     (void)thread;
     const struct conv2d_plan *plan = job->plan;
-    struct layout l = layout_of(plan, job->kernels);
+    struct layout l = layout_of(plan, job->kernels, false);
     struct unit unit = unit_of(&l.panels, item);
     int64_t size = plan->element_size, taps_of_column = l.taps * l.rows;
     char *total = job->workspace + unit.before * taps_of_column * size;
@@ -215,7 +227,7 @@ static struct pairs pairs_of(const struct conv2d_plan *plan, const struct kernel
     const struct conv2d_geometry *g = &plan->geometry;
     struct pairs p = {.half = *plan, .parts = parts_of(plan->products), .part = g->in_channels * 4};
     p.half.geometry.batch = ceil_div(g->batch, 2);
-    p.l = layout_of(&p.half, kernels);
+    p.l = layout_of(&p.half, kernels, true);
     bool keep = p.l.taps > 1 || (p.l.splits > 1 && g->stride[0] * g->stride[1] == 1);
     p.pixels = p.half.geometry.batch * g->input[0] * g->input[1];
     p.at_once = max64(ROUNDED_AT_ONCE / max64(g->in_channels, 1), 1);
@@ -238,7 +250,7 @@ static bool plan_pairs(struct conv2d_plan *plan, const struct kernels *kernels, 
     plan->stages = 3;
     plan->items[0] = p.kept ? ceil_div(p.pixels, p.at_once) : 0;
     plan->nanoseconds[0] = (double)p.kept / 8;
-    plan->items[1] = p.half.items[0];
+    plan->items[1] = p.l.splits * p.l.chunks;
     plan->nanoseconds[1] = p.half.nanoseconds[0] * products;
     plan->items[2] = p.half.items[1];
     plan->nanoseconds[2] = p.half.nanoseconds[1];
@@ -279,8 +291,7 @@ static void pair_source(const struct conv2d_job *job, int64_t item, int32_t thre
 }
 
 /* A panel of the gradient's columns, product by product. The first products meet each part of the gradient once, from the
- * last part to the first. Pairs that lie `ahead` pixels further on will be wanted next. False if a number is out of
- * range. */
+ * last part to the first. What lies `ahead` elements further on will be wanted next. False if a number is out of range. */
 static bool pair_columns(const struct conv2d_job *job, const struct pairs *p, const struct unit *unit, int64_t first,
                          int64_t pixels, int64_t ahead, char *panel) {
     const struct conv2d_plan *plan = job->plan;
@@ -294,8 +305,8 @@ static bool pair_columns(const struct conv2d_job *job, const struct pairs *p, co
         const float *pixel = (const float *)job->y + n * g->out_channels + unit->column;
         const float *second = partner(g, pixel, n, p->l.pixels, half);
         for (int64_t column = 0; column < unit->columns; column += 16) {
-            __builtin_prefetch(pixel + ahead * g->out_channels + column, 0, 2);
-            __builtin_prefetch((second ? second : pixel) + ahead * g->out_channels + column, 0, 2);
+            __builtin_prefetch(pixel + ahead + column, 0, 2);
+            __builtin_prefetch((second ? second : pixel) + ahead + column, 0, 2);
         }
         good &= bf16->round_pairs(pixel, second, unit->columns, p->parts, to, -size);
         for (int64_t part = 0; part < p->parts && unit->columns < unit->width; part++)
@@ -384,16 +395,17 @@ static void accumulate_pairs(const struct conv2d_job *job, int64_t item, int32_t
     }
 
     bool good = true;
-    for (int64_t block = chunk * l->blocks; block < (chunk + 1) * l->blocks; block++) {
+    int64_t begin_block = chunk * l->blocks / l->chunks, end_block = (chunk + 1) * l->blocks / l->chunks;
+    for (int64_t block = begin_block; block < end_block; block++) {
         int64_t first = block * l->block, pixels = min64(l->block, l->pixels - first);
         if (pixels <= 0)
             break;
-        int64_t following = first + 2 * l->block <= l->pixels ? l->block : 0;
         struct ahead ahead = ahead_of(job, &p, &walk, first + pixels, (end_unit - first_unit) * l->taps);
         good &= fill_pairs(job, &p, &walk, first, pixels, zeros, sources, copies);
         for (int64_t u = first_unit; u < end_unit; u++) {
             struct unit unit = unit_of(&l->panels, u);
-            good &= pair_columns(job, &p, &unit, first, pixels, following, panel);
+            int64_t next = next_columns(plan, l, first_unit, end_unit - 1, u, first);
+            good &= pair_columns(job, &p, &unit, first, pixels, next, panel);
             for (int64_t tap = 0; tap < l->taps; tap++) {
                 struct gemm_over_pixels gemm = {
                     .rows = l->rows,
@@ -401,7 +413,7 @@ static void accumulate_pairs(const struct conv2d_job *job, int64_t item, int32_t
                     .pixels = plan->products * pixels,
                     .sources = sources + tap * plan->products * l->block,
                     .panel = panel,
-                    .add = block > chunk * l->blocks,
+                    .add = block > begin_block,
                     .result = partial + (unit.before * l->taps + tap * unit.width) * l->rows * 4,
                 };
                 gemm.next = next_share(&ahead, &gemm.next_bytes);
