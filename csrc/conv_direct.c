@@ -12,6 +12,7 @@
 
 enum {
     BLOCK_PIXELS = 224,      /* pixels in a block: 16 tiles of the tallest tile */
+    FEW_PIXELS = 448,        /* which are one block if they have a single tap and are not copied */
     COPIED_PIXELS = 112,     /* the same where each is copied for one product only */
     SMALL_BLOCK_PIXELS = 98, /* to which it may shrink to keep all threads busy */
     TABLE_ENTRIES = 1 << 15, /* of an indirection table, beyond which blocks get smaller */
@@ -94,6 +95,8 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     int64_t step = l.source_channels * size * (forward ? g->stride[1] : 1); /* between neighbours in a tile */
     bool aliased = step % ALIASED_BYTES == 0 && l.panels.count > GATHER_PANELS && g->groups == 1 && !plan->unrounded;
     int64_t most = aliased && l.phase_taps == 1 ? COPIED_PIXELS : BLOCK_PIXELS;
+    if (!aliased && l.taps == 1 && pixels <= FEW_PIXELS)
+        most = FEW_PIXELS;
     int64_t block = max64(min64(most, TABLE_ENTRIES / l.phase_taps) / kernels->rows, 1) * kernels->rows;
     l.block = min64(block, round_up(pixels, kernels->rows));
 
@@ -117,7 +120,8 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
 
     /* Only from here on may anything depend on the number of threads: none of it changes the order of a sum. */
     int64_t units = l.panels.groups * l.panels.count, phases = l.phases[0] * l.phases[1];
-    int64_t items = plan->threads > 1 ? ceil_div(ITEMS * plan->threads, max64(phases, 1)) : 1;
+    int64_t items = ITEMS * plan->threads / (l.gathered ? 2 : 1);
+    items = plan->threads > 1 ? ceil_div(items, max64(phases, 1)) : 1;
     l.blocks = ceil_div(pixels, max64(l.block, 1));
     l.whole = l.blocks == 1 && l.phase_taps == l.taps;
     if (!l.whole && l.blocks < items && l.block > SMALL_BLOCK_PIXELS)
