@@ -194,9 +194,11 @@ static void gemm_over_pixels_amx(const struct gemm_over_pixels *g) {
         store_sums(&cut, &buffer);
         for (int64_t r = 0; r < rows; r++)
             for (int64_t n = 0; n < g->columns; n += SIDE) {
-                float *result = (float *)g->result + (row + r) * g->columns + n;
+                float *result = (float *)g->result + (row + r) * g->result_step + n;
                 __m512 sum = _mm512_load_ps(buffer.sums[r] + n);
-                _mm512_storeu_ps(result, g->add ? _mm512_add_ps(sum, _mm512_loadu_ps(result)) : sum);
+                if (g->before)
+                    sum = _mm512_add_ps(sum, _mm512_loadu_ps((const float *)g->before + (row + r) * g->columns + n));
+                _mm512_mask_storeu_ps(result, first_of(g->stored - n), sum);
             }
     }
     _tile_release();

@@ -1,12 +1,12 @@
 /* The weight gradient by the indirect matrix product, with the reduction over pixels.
  *
  * Rows of the product are input channels (for each tap), columns are output channels, and every output pixel
- * contributes the outer product of a source pixel and the gradient's pixel. In stage 0 an item is a range of panels
- * times a fixed chunk of the pixels; it walks the chunk in blocks, copies the gradient's columns of a block side by
- * side, and adds each block's sum, formed in registers, to its partial result: short sums of sums lose fewer digits
- * than one long sum. Source pixels whose distance would make them evict each other from the caches are copied, too, where
- * each is read by one tap only. Stage 1 adds the chunks' partial results in order
- * and writes them as OIHW. */
+ * contributes the outer product of a source pixel and the gradient's pixel. With a single tap they change places: then
+ * rows of the product are rows of the weights. In stage 0 an item is a range of panels times a range of rows times a fixed
+ * chunk of the pixels; it walks the chunk in blocks, copies the columns of a block side by side, and adds each block's
+ * sum, formed in registers, to its partial result: short sums of sums lose fewer digits than one long sum. With a single
+ * tap, pixels whose rows would evict each other from the caches are copied, too. Stage 1 adds the chunks' partial results
+ * in order and writes them as OIHW; if the rows are the weights' and there is one chunk, its last block does. */
 #include <string.h>
 #include "panel.h"
 #include "sources.h"
@@ -15,6 +15,7 @@ enum {
     BLOCK_PIXELS = 112,      /* summed in registers; a panel of them takes half of a first-level cache */
     TABLE_ENTRIES = 1 << 15, /* of an indirection table, beyond which blocks get smaller */
     PATCH_CHANNELS = 8,      /* up to this many channels, and no groups, patches are copied instead of a table */
+    FILTERS = 128,           /* of them, and no more than input channels, are good rows, because columns cost a copy */
     ALIASED_BYTES = 2 << 10, /* pixels a multiple of this apart evict each other from a first-level cache */
     COPIED_ROWS = 512,       /* at most, of copied source pixels: a quarter of a second-level cache */
     ITEMS = 8,               /* wanted for balance between threads: chunks of pixels, then ranges of panels */
@@ -23,9 +24,11 @@ enum {
 };
 
 struct layout {
+    bool by_filters;        /* rows are output channels, columns input channels */
+    bool patches, copy;     /* whether patches of all taps, or the pixels' rows, are copied */
+    bool whole;             /* stage 0 writes the weights */
     struct panels panels;
-    int64_t rows, taps;     /* input channels of a group; taps of the kernel */
-    bool patches, copy;     /* whether patches of all taps, or source pixels, are copied */
+    int64_t rows, taps;     /* of a group; of the kernel */
     int64_t products, length; /* matrix products of a panel and a block, rows of each */
     int64_t step, ranges;     /* rows in a range, ranges */
     int64_t pixels, block;
@@ -33,20 +36,25 @@ struct layout {
     int64_t chunks, blocks; /* chunks of pixels, a power of two; blocks in all of them */
     int64_t partial;        /* bytes of one chunk's result */
     int64_t copy_size;      /* bytes from one copied patch or pixel to the next */
-    int64_t zeros, sources, copied, scratch; /* bytes of a thread's scratch: its first three parts, and all */
+    int64_t zeros, sources, panel, scratch; /* bytes of a thread's scratch: its first three parts, and all */
 };
 
 static struct layout layout_of(const struct conv2d_plan *plan, const struct kernels *kernels, bool pairs) {
     const struct conv2d_geometry *g = &plan->geometry;
     int64_t size = plan->element_size;
+    int64_t in = g->in_channels / g->groups, out = g->out_channels / g->groups;
     struct layout l = {
-        .panels = cut_into_panels(g->groups, g->out_channels / g->groups, kernels),
-        .rows = g->in_channels / g->groups,
         .taps = g->kernel[0] * g->kernel[1],
         .pixels = g->batch * g->output[0] * g->output[1],
     };
+    bool single = l.taps == 1 && g->groups == 1 && !pairs;
+    int64_t width = kernels->lanes * kernels->vectors;
+    bool full = round_up(in, width) * out <= round_up(out, width) * in; /* as many lanes as with rows and columns exchanged */
+    l.by_filters = single && full && (l.pixels <= BLOCK_PIXELS || (out >= FILTERS && out <= in));
+    l.panels = cut_into_panels(g->groups, l.by_filters ? in : out, kernels);
+    l.rows = l.by_filters ? out : in;
     l.patches = g->groups == 1 && l.rows <= PATCH_CHANNELS && l.taps > 1;
-    l.copy = !pairs && g->groups == 1 && l.taps == 1 && g->in_channels * g->stride[1] * size % ALIASED_BYTES == 0;
+    l.copy = single && (l.by_filters ? out : in * g->stride[1]) * size % ALIASED_BYTES == 0;
     l.products = l.patches ? 1 : l.taps;
     l.length = l.patches ? l.taps * l.rows : l.rows;
     l.step = max64(l.copy ? min64(l.length, COPIED_ROWS) : l.length, 1);
@@ -60,18 +68,21 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     for (l.chunks = 1; 2 * l.chunks <= chunks;)
         l.chunks *= 2;
     l.blocks = blocks;
+    l.whole = l.by_filters && l.chunks == 1 && l.pixels > 0;
+    if (l.whole && l.blocks == 1)
+        l.partial = 0;
     int64_t units = l.panels.groups * l.panels.count;
     l.units = max64(ceil_div(units, ceil_div(ITEMS, l.chunks * l.ranges)), 1);
     l.splits = ceil_div(units, l.units);
 
     l.zeros = cache_lines(g->in_channels * size);
-    l.sources = cache_lines((l.taps + l.copy) * l.block * (int64_t)sizeof(void *));
-    l.copied = cache_lines(l.block * l.panels.width * size);
+    l.sources = cache_lines((l.taps + 1 + l.copy) * l.block * (int64_t)sizeof(void *));
+    l.panel = cache_lines(l.block * l.panels.width * size);
     if (l.patches)
         l.copy_size = l.length * size;
     else if (l.copy)
         l.copy_size = (ceil_div(l.step * size, 64) | 1) * 64;
-    l.scratch = l.zeros + l.sources + l.copied + cache_lines(l.block * l.copy_size);
+    l.scratch = l.zeros + l.sources + l.panel + cache_lines(l.block * l.copy_size);
     return l;
 }
 
@@ -83,28 +94,31 @@ static bool plan_direct_weight(struct conv2d_plan *plan, const struct kernels *k
     plan->stages = 2;
     plan->items[0] = l.splits * l.ranges * l.chunks;
     plan->nanoseconds[0] = weights * l.pixels / (4 * kernels->lanes);
-    plan->items[1] = l.panels.groups * l.panels.count;
+    plan->items[1] = l.whole ? 0 : l.panels.groups * l.panels.count;
     plan->nanoseconds[1] = weights * l.chunks;
     plan->workspace_size = l.chunks * l.partial + plan->threads * l.scratch;
     return true;
 }
 
 /* From the columns of panel `u` in a block's first pixel to those that will be wanted next, in elements: of the next panel
- * of a range, or of its first one in the next block, if that is whole. */
+ * of a range, or of its first one in the next block, if that is whole and its pixels are neighbours. */
 static int64_t next_columns(const struct conv2d_plan *plan, const struct layout *l, int64_t first_unit, int64_t last_unit,
                             int64_t u, int64_t first_pixel) {
-    int64_t blocks = u == last_unit ? first_pixel + 2 * l->block <= l->pixels : 0;
+    const struct conv2d_geometry *g = &plan->geometry;
+    bool neighbours = !l->by_filters || g->stride[0] * g->stride[1] == 1;
+    int64_t blocks = u == last_unit && neighbours ? first_pixel + 2 * l->block <= l->pixels : 0;
     struct unit unit = unit_of(&l->panels, u);
     struct unit next = unit_of(&l->panels, u < last_unit ? u + 1 : blocks ? first_unit : u);
-    return blocks * l->block * plan->geometry.out_channels + (next.group - unit.group) * l->panels.columns + next.column -
+    return blocks * l->block * (l->by_filters ? g->in_channels : g->out_channels) + (next.group - unit.group) * l->panels.columns + next.column -
            unit.column;
 }
 
-/* Copies a panel's columns of each pixel side by side and pads them to `width`. Those that lie `ahead` bytes further on
- * will be wanted next. */
-static void copy_columns(const char *from, int64_t pixel_size, int64_t pixels, int64_t columns_size, int64_t width_size,
+/* Copies a panel's columns of each pixel, from its byte number `first` on, side by side and pads them to `width`. Those
+ * that lie `ahead` bytes further on will be wanted next. */
+static void copy_columns(const void *const *pixels, int64_t count, int64_t first, int64_t columns_size, int64_t width_size,
                          int64_t ahead, char *to) {
-    for (int64_t pixel = 0; pixel < pixels; pixel++, from += pixel_size, to += width_size) {
+    for (int64_t pixel = 0; pixel < count; pixel++, to += width_size) {
+        const char *from = (const char *)pixels[pixel] + first;
         for (int64_t line = 0; line < columns_size; line += 64)
             __builtin_prefetch(from + ahead + line, 0, 2);
         int64_t whole = columns_size / 64 * 64;
@@ -126,9 +140,10 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
 
     char *zeros = job->workspace + l.chunks * l.partial + thread * l.scratch;
     const void **sources = (const void **)(zeros + l.zeros);
-    const void **operands = l.copy ? sources + l.block : sources; /* of the products: copies or originals */
-    char *copied = (char *)sources + l.sources;
-    char *copies = copied + l.copied;
+    const void **gradients = sources + l.taps * l.block, **copied_rows = gradients + l.block;
+    const void **columns = l.by_filters ? sources : gradients, **originals = l.by_filters ? gradients : sources;
+    const void **rows_of = l.copy ? copied_rows : originals;
+    char *panel = (char *)sources + l.sources, *copies = panel + l.panel;
     memset(zeros, 0, (size_t)(g->in_channels * size));
 
     int64_t chunk = item % l.chunks, range = item / l.chunks % l.ranges, split = item / l.chunks / l.ranges;
@@ -143,39 +158,50 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
     int64_t begin_block = chunk * l.blocks / l.chunks, end_block = (chunk + 1) * l.blocks / l.chunks;
     for (int64_t block = begin_block; block < end_block; block++) {
         int64_t first = block * l.block, pixels = min64(l.block, l.pixels - first);
-        if (pixels <= 0)
-            break;
-        int64_t bytes, after = first + pixels, multiplications = (last_unit + 1 - first_unit) * l.products;
-        const char *next = new_sources(&walk, after, min64(l.block, l.pixels - after), job->x, g->in_channels * size, &bytes);
+        int64_t after = first + pixels, following = min64(l.block, l.pixels - after), bytes;
+        const char *next = job->y + after * g->out_channels * size;
+        if (l.by_filters)
+            bytes = following * g->out_channels * size;
+        else
+            next = new_sources(&walk, after, following, job->x, g->in_channels * size, &bytes);
         const char *next_end = next + bytes;
-        int64_t share = cache_lines(ceil_div(bytes, max64(multiplications, 1)));
+        int64_t share = cache_lines(ceil_div(bytes, max64((last_unit + 1 - first_unit) * l.products, 1)));
         if (l.patches)
-            copy_patches(&walk, first, pixels, job->x, g->in_channels * size, copies, operands);
+            copy_patches(&walk, first, pixels, job->x, g->in_channels * size, copies, sources);
         else
             fill_sources(&walk, first, pixels, job->x, g->in_channels * size, zeros, sources, l.block);
+        for (int64_t pixel = 0; pixel < pixels; pixel++)
+            gradients[pixel] = job->y + (first + pixel) * g->out_channels * size;
         for (int64_t pixel = 0; l.copy && pixel < pixels; pixel++) {
-            operands[pixel] = copies + pixel * l.copy_size;
-            memcpy(copies + pixel * l.copy_size, (const char *)sources[pixel] + row * size, (size_t)(rows * size));
+            copied_rows[pixel] = copies + pixel * l.copy_size;
+            memcpy(copies + pixel * l.copy_size, (const char *)originals[pixel] + row * size, (size_t)(rows * size));
         }
         for (int64_t u = first_unit; u <= last_unit; u++) {
             unit = unit_of(&l.panels, u);
-            const char *gradient =
-                job->y + (first * g->out_channels + unit.group * l.panels.columns + unit.column) * size;
-            copy_columns(gradient, g->out_channels * size, pixels, unit.columns * size, unit.width * size,
-                         next_columns(plan, &l, first_unit, last_unit, u, first) * size, copied);
-            struct gemm_over_pixels gemm = {
-                .rows = rows,
-                .columns = unit.width,
-                .pixels = pixels,
-                .first = l.patches || l.copy ? 0 : unit.group * l.rows,
-                .panel = copied,
-                .add = block > begin_block,
-            };
+            int64_t column = unit.group * l.panels.columns + unit.column;
+            copy_columns(columns, pixels, column * size, unit.columns * size, unit.width * size,
+                         next_columns(plan, &l, first_unit, last_unit, u, first) * size, panel);
             for (int64_t tap = 0; tap < l.products; tap++) {
-                gemm.sources = operands + tap * l.block;
-                gemm.result = partial + (unit.before * l.taps * l.rows + (tap * l.rows + row) * unit.width) * size;
-                gemm.next = next;
-                gemm.next_bytes = min64(share, next_end - next);
+                char *sum = partial + (unit.before * l.taps * l.rows + (tap * l.rows + row) * unit.width) * size;
+                struct gemm_over_pixels gemm = {
+                    .rows = rows,
+                    .columns = unit.width,
+                    .pixels = pixels,
+                    .first = l.patches || l.copy ? 0 : unit.group * l.rows,
+                    .sources = rows_of + tap * l.block,
+                    .panel = panel,
+                    .before = block > begin_block ? sum : NULL,
+                    .result = sum,
+                    .result_step = unit.width,
+                    .stored = unit.width,
+                    .next = next,
+                    .next_bytes = min64(share, next_end - next),
+                };
+                if (l.whole && block == l.blocks - 1) {
+                    gemm.result = job->weight + (row * g->in_channels + column) * size;
+                    gemm.result_step = g->in_channels;
+                    gemm.stored = unit.columns;
+                }
                 job->kernels->gemm_over_pixels(&gemm);
                 next += gemm.next_bytes;
             }
@@ -183,27 +209,39 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
     }
 }
 
-static void reduce(const struct conv2d_job *job, int64_t item, int32_t thread) {
-    (void)thread;
+/* Of a panel: `partial` is the first chunk's results. */
+static void add_chunks(const struct conv2d_job *job, const struct layout *l, int64_t u, char *partial) {
     const struct conv2d_plan *plan = job->plan;
-    struct layout l = layout_of(plan, job->kernels, false);
-    struct unit unit = unit_of(&l.panels, item);
-    int64_t size = plan->element_size, taps_of_column = l.taps * l.rows;
-    char *total = job->workspace + unit.before * taps_of_column * size;
-    for (int64_t chunk = 1; chunk < l.chunks; chunk++)
-        add_arrays(plan->element_size, unit.width * taps_of_column, total + chunk * l.partial, total);
+    struct unit unit = unit_of(&l->panels, u);
+    int64_t size = plan->element_size, taps_of_column = l->taps * l->rows;
+    char *total = partial + unit.before * taps_of_column * size;
+    for (int64_t chunk = 1; chunk < l->chunks; chunk++)
+        add_arrays(plan->element_size, unit.width * taps_of_column, total + chunk * l->partial, total);
+    if (l->by_filters) {
+        int64_t filter = plan->geometry.in_channels * size;
+        for (int64_t row = 0; row < l->rows; row++)
+            memcpy(job->weight + row * filter + unit.column * size, total + row * unit.width * size,
+                   (size_t)(unit.columns * size));
+        return;
+    }
     struct panel panel = {
         .columns = unit.columns,
         .width = unit.width,
-        .depth = l.rows,
-        .chunk = max64(l.rows, 1),
+        .depth = l->rows,
+        .chunk = max64(l->rows, 1),
         .taps = {plan->geometry.kernel[0], plan->geometry.kernel[1]},
-        .origin = (unit.group * l.panels.columns + unit.column) * taps_of_column,
+        .origin = (unit.group * l->panels.columns + unit.column) * taps_of_column,
         .column_step = taps_of_column,
-        .channel_step = l.taps,
+        .channel_step = l->taps,
         .tap_step = {plan->geometry.kernel[1], 1},
     };
     unpack_panel(&panel, plan->element_size, total, job->weight);
+}
+
+static void reduce(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    (void)thread;
+    struct layout l = layout_of(job->plan, job->kernels, false);
+    add_chunks(job, &l, item, job->workspace);
 }
 
 /* The same on bfloat16 parts of the operands. A pixel of an image in the first half of the batch and the same pixel of
@@ -252,7 +290,7 @@ static bool plan_pairs(struct conv2d_plan *plan, const struct kernels *kernels, 
     plan->nanoseconds[0] = (double)p.kept / 8;
     plan->items[1] = p.l.splits * p.l.chunks;
     plan->nanoseconds[1] = p.half.nanoseconds[0] * products;
-    plan->items[2] = p.half.items[1];
+    plan->items[2] = p.l.panels.groups * p.l.panels.count;
     plan->nanoseconds[2] = p.half.nanoseconds[1];
     plan->workspace_size = p.kept + p.l.chunks * p.l.partial + plan->threads * p.scratch;
     return true;
@@ -407,14 +445,17 @@ static void accumulate_pairs(const struct conv2d_job *job, int64_t item, int32_t
             int64_t next = next_columns(plan, l, first_unit, end_unit - 1, u, first);
             good &= pair_columns(job, &p, &unit, first, pixels, next, panel);
             for (int64_t tap = 0; tap < l->taps; tap++) {
+                char *sum = partial + (unit.before * l->taps + tap * unit.width) * l->rows * 4;
                 struct gemm_over_pixels gemm = {
                     .rows = l->rows,
                     .columns = unit.width,
                     .pixels = plan->products * pixels,
                     .sources = sources + tap * plan->products * l->block,
                     .panel = panel,
-                    .add = block > begin_block,
-                    .result = partial + (unit.before * l->taps + tap * unit.width) * l->rows * 4,
+                    .before = block > begin_block ? sum : NULL,
+                    .result = sum,
+                    .result_step = unit.width,
+                    .stored = unit.width,
                 };
                 gemm.next = next_share(&ahead, &gemm.next_bytes);
                 bf16_for(plan->isa, plan->element_size)->kernels.gemm_over_pixels(&gemm);
@@ -425,11 +466,9 @@ static void accumulate_pairs(const struct conv2d_job *job, int64_t item, int32_t
 }
 
 static void reduce_pairs(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    (void)thread;
     struct pairs p = pairs_of(job->plan, job->kernels);
-    struct conv2d_job half = *job;
-    half.plan = &p.half;
-    half.workspace += p.kept;
-    reduce(&half, item, thread);
+    add_chunks(job, &p.l, item, job->workspace + p.kept);
 }
 
 const struct conv2d_algorithm direct_bf16_weight = {"direct_bf16", plan_one, {pair_source, accumulate_pairs, reduce_pairs}};

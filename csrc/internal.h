@@ -20,13 +20,13 @@ struct gemm {
 };
 
 /* Rows are channels, the reduction runs over pixels: result[row][column] = sum over pixels of
- * sources[pixel][first + row] * panel[pixel][column], where a row of panel and result is `columns` long. With `add` the
- * sum is added to what the result holds. `next` is as above. */
+ * sources[pixel][first + row] * panel[pixel][column] + before[row][column], where a row of panel and before is `columns`
+ * long, and `before` may be NULL. Rows of the result, which may be `before`, are `result_step` apart, and their first
+ * `stored` columns are written. `next` is as above. */
 struct gemm_over_pixels {
-    int64_t rows, columns, pixels, first, next_bytes;
+    int64_t rows, columns, pixels, first, next_bytes, result_step, stored;
     const void *const *sources;
-    const void *panel, *next;
-    bool add;
+    const void *panel, *next, *before;
     void *result;
 };
 

@@ -210,6 +210,7 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
         for (int64_t value = 0; value < l.values; value++)
             for (int64_t u = 0; u < units; u++) {
                 struct unit unit = unit_of(&l.panels, first_unit + u);
+                char *sum = sums + (u * l.panels.width * l.values + value * unit.width) * l.rows * size;
                 struct gemm_over_pixels gemm = {
                     .rows = rows,
                     .columns = unit.width,
@@ -217,8 +218,10 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
                     .first = value * l.input_step,
                     .sources = scratch.sources,
                     .panel = scratch.gradients + (value * l.gradient_step + u * l.group * l.panels.width) * size,
-                    .add = tile > chunk * l.chunk,
-                    .result = sums + (u * l.panels.width * l.values + value * unit.width) * l.rows * size,
+                    .before = tile > chunk * l.chunk ? sum : NULL,
+                    .result = sum,
+                    .result_step = unit.width,
+                    .stored = unit.width,
                 };
                 job->kernels->gemm_over_pixels(&gemm);
             }
