@@ -12,8 +12,8 @@
 
 enum {
     BLOCK_PIXELS = 224,      /* pixels in a block: 16 tiles of the tallest tile */
-    FEW_PIXELS = 448,        /* which are one block if they have a single tap and are not copied */
     COPIED_PIXELS = 112,     /* the same where each is copied for one product only */
+    FEW_PIXELS = 448,        /* which are one block if they have a single tap and are not copied */
     SMALL_BLOCK_PIXELS = 98, /* to which it may shrink to keep all threads busy */
     TABLE_ENTRIES = 1 << 15, /* of an indirection table, beyond which blocks get smaller */
     CHUNK_BYTES = 256 << 10, /* of a panel's chunk: part of a second-level cache */

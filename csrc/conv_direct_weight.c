@@ -1,8 +1,8 @@
 /* The weight gradient by the indirect matrix product, with the reduction over pixels.
  *
  * Rows of the product are input channels (for each tap), columns are output channels, and every output pixel
- * contributes the outer product of a source pixel and the gradient's pixel. With a single tap they change places: then
- * rows of the product are rows of the weights. In stage 0 an item is a range of panels times a range of rows times a fixed
+ * contributes the outer product of a source pixel and the gradient's pixel. With a single tap they may change places:
+ * then rows of the product are rows of the weights. In stage 0 an item is a range of panels times a range of rows times a fixed
  * chunk of the pixels; it walks the chunk in blocks, copies the columns of a block side by side, and adds each block's
  * sum, formed in registers, to its partial result: short sums of sums lose fewer digits than one long sum. With a single
  * tap, pixels whose rows would evict each other from the caches are copied, too. Stage 1 adds the chunks' partial results
@@ -15,9 +15,9 @@ enum {
     BLOCK_PIXELS = 112,      /* summed in registers; a panel of them takes half of a first-level cache */
     TABLE_ENTRIES = 1 << 15, /* of an indirection table, beyond which blocks get smaller */
     PATCH_CHANNELS = 8,      /* up to this many channels, and no groups, patches are copied instead of a table */
-    FILTERS = 128,           /* of them, and no more than input channels, are good rows, because columns cost a copy */
+    FILTERS = 128,           /* from which on they are good rows: every column costs a copy */
     ALIASED_BYTES = 2 << 10, /* pixels a multiple of this apart evict each other from a first-level cache */
-    COPIED_ROWS = 512,       /* at most, of copied source pixels: a quarter of a second-level cache */
+    COPIED_ROWS = 512,       /* at most, of copied pixels: a quarter of a second-level cache */
     ITEMS = 8,               /* wanted for balance between threads: chunks of pixels, then ranges of panels */
     CHUNK_BLOCKS = 4,        /* below which a chunk is not worth its partial result */
     PARTIAL_BYTES = 8 << 20, /* of all partial results, beyond which there are fewer chunks */
@@ -39,6 +39,7 @@ struct layout {
     int64_t zeros, sources, panel, scratch; /* bytes of a thread's scratch: its first three parts, and all */
 };
 
+/* `pairs`: of operands that are rounded and paired while they are copied (below). */
 static struct layout layout_of(const struct conv2d_plan *plan, const struct kernels *kernels, bool pairs) {
     const struct conv2d_geometry *g = &plan->geometry;
     int64_t size = plan->element_size;
@@ -49,8 +50,10 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     };
     bool single = l.taps == 1 && g->groups == 1 && !pairs;
     int64_t width = kernels->lanes * kernels->vectors;
-    bool full = round_up(in, width) * out <= round_up(out, width) * in; /* as many lanes as with rows and columns exchanged */
-    l.by_filters = single && full && (l.pixels <= BLOCK_PIXELS || (out >= FILTERS && out <= in));
+    /* No more lanes are empty, and the copies of columns are worth it: or there is but one block, whose sums are written
+     * where they belong. */
+    l.by_filters = single && round_up(in, width) * out <= round_up(out, width) * in &&
+                   (l.pixels <= BLOCK_PIXELS || (out >= FILTERS && out <= in));
     l.panels = cut_into_panels(g->groups, l.by_filters ? in : out, kernels);
     l.rows = l.by_filters ? out : in;
     l.patches = g->groups == 1 && l.rows <= PATCH_CHANNELS && l.taps > 1;
@@ -109,8 +112,8 @@ static int64_t next_columns(const struct conv2d_plan *plan, const struct layout 
     int64_t blocks = u == last_unit && neighbours ? first_pixel + 2 * l->block <= l->pixels : 0;
     struct unit unit = unit_of(&l->panels, u);
     struct unit next = unit_of(&l->panels, u < last_unit ? u + 1 : blocks ? first_unit : u);
-    return blocks * l->block * (l->by_filters ? g->in_channels : g->out_channels) + (next.group - unit.group) * l->panels.columns + next.column -
-           unit.column;
+    int64_t between = (next.group - unit.group) * l->panels.columns + next.column - unit.column;
+    return blocks * l->block * (l->by_filters ? g->in_channels : g->out_channels) + between;
 }
 
 /* Copies a panel's columns of each pixel, from its byte number `first` on, side by side and pads them to `width`. Those
@@ -436,8 +439,6 @@ static void accumulate_pairs(const struct conv2d_job *job, int64_t item, int32_t
     int64_t begin_block = chunk * l->blocks / l->chunks, end_block = (chunk + 1) * l->blocks / l->chunks;
     for (int64_t block = begin_block; block < end_block; block++) {
         int64_t first = block * l->block, pixels = min64(l->block, l->pixels - first);
-        if (pixels <= 0)
-            break;
         struct ahead ahead = ahead_of(job, &p, &walk, first + pixels, (end_unit - first_unit) * l->taps);
         good &= fill_pairs(job, &p, &walk, first, pixels, zeros, sources, copies);
         for (int64_t u = first_unit; u < end_unit; u++) {
