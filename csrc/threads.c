@@ -22,6 +22,8 @@ static struct {
     pthread_mutex_t mutex; /* guards what follows, except the atomics */
     pthread_cond_t wake, done;
     int32_t workers;                 /* threads started */
+    pthread_t threads[MAX_THREADS - 1];
+    int left;                        /* the processor that they were last kept off, or -1 */
     int32_t wanted;                  /* workers that may still join the current loop */
     int32_t joined;                  /* workers that have joined it, which numbers them */
     atomic_int active;               /* workers inside it */
@@ -36,6 +38,7 @@ static struct {
     .mutex = PTHREAD_MUTEX_INITIALIZER,
     .wake = PTHREAD_COND_INITIALIZER,
     .done = PTHREAD_COND_INITIALIZER,
+    .left = -1,
 };
 
 static int64_t nanoseconds(void) {
@@ -124,6 +127,7 @@ static void start_afresh(void) {
     pthread_cond_init(&pool.wake, NULL);
     pthread_cond_init(&pool.done, NULL);
     pool.workers = 0;
+    pool.left = -1;
     pool.wanted = 0;
     pool.joined = 0;
     pool.active = 0;
@@ -140,13 +144,33 @@ static void start_workers(int32_t count) {
     sigfillset(&all);
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (pool.workers < count) {
-        pthread_t thread;
-        if (pthread_create(&thread, NULL, worker, NULL) != 0)
+        pthread_t *thread = &pool.threads[pool.workers];
+        if (pthread_create(thread, NULL, worker, NULL) != 0)
             break;
-        pthread_detach(thread);
+        pthread_detach(*thread);
         pool.workers++;
+        pool.left = -1;
     }
     pthread_sigmask(SIG_SETMASK, &before, NULL);
+}
+
+/* Keeps the workers off the caller's processor, where there is none to spare. While another library's threads wait awake
+ * (OpenBLAS's do for a tenth of a second after a product) no processor looks free, and a worker that wakes may be put
+ * where the caller is: then the two are no faster than one. */
+static void leave_processor(void) {
+#if defined(__linux__)
+    int processor = sched_getcpu();
+    cpu_set_t allowed;
+    if (processor == pool.left || processor < 0 || processor >= CPU_SETSIZE ||
+        pthread_getaffinity_np(pthread_self(), sizeof allowed, &allowed) != 0)
+        return;
+    pool.left = processor;
+    CPU_CLR(processor, &allowed);
+    if (CPU_COUNT(&allowed) == 0 || CPU_COUNT(&allowed) > pool.workers)
+        return;
+    for (int32_t i = 0; i < pool.workers; i++)
+        pthread_setaffinity_np(pool.threads[i], sizeof allowed, &allowed);
+#endif
 }
 
 static void run_serially(int64_t begin, int64_t end, bool flush, parallel_body *body, const void *context) {
@@ -165,6 +189,7 @@ void parallel_for(int64_t begin, int64_t end, int32_t threads, bool flush, paral
     }
     if (pool.workers < helpers)
         start_workers(helpers);
+    leave_processor();
 
     pthread_mutex_lock(&pool.mutex);
     pool.end = end;

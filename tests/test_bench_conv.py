@@ -6,7 +6,9 @@ Nothing here depends on how long anything takes.
 from __future__ import annotations
 
 import random
+import re
 from contextlib import ExitStack
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +29,7 @@ from autograd.bench.reference import (
     sign_operands,
     wrong_products,
 )
+from autograd.bench.sides import convgrad
 from autograd.bench.suites import SUITES, Case, read_suite, suite
 from autograd.bench.timing import Effort, median_interval
 from autograd.geometry import conv2d_geometry
@@ -185,6 +188,30 @@ class TestCommand:
                 assert [row.algorithm for row in ours if row.automatic] == [explanation.algorithm]
                 assert [row.reason for row in ours if row.automatic] == [explanation.reason]
                 assert len({row.algorithm for row in ours}) == len(ours)
+
+    def test_denormals_and_a_matrix_product(self, capsys: pytest.CaptureFixture[str]) -> None:
+        arguments = [SMALL, "--peers", "none", "--rounds", "6", "--seconds", "0.01", "--denormals", "--product"]
+        assert main(["bench", "conv", *arguments, "--map", "conv2d"]) == 0
+        row = next(line for line in capsys.readouterr().out.splitlines() if line.startswith(SMALL))
+        assert re.search(r"denormals x[0-9.]+ with @ x[0-9.]+", row)
+
+    @pytest.mark.parametrize(
+        ("variant", "shapes"),
+        [
+            ({"product": 0, "alone": False}, (2, 4, 8, 7)),
+            ({"product": 5, "alone": True}, (5, 5)),
+            ({"product": 5, "alone": False}, [(2, 4, 8, 7), (5, 5)]),
+        ],
+    )
+    def test_a_workload_with_a_product(self, variant: dict[str, object], shapes: object, tmp_path: Path) -> None:
+        g = Problem.parse(SMALL).geometry
+        paths = []
+        for n, operand in enumerate(normal_operands("conv2d", g, "float32")):
+            paths.append(str(tmp_path / f"{n}.npy"))
+            np.save(paths[-1], operand)
+        rest = {"precision": "highest", "algorithm": "", "denormals": False}
+        result = convgrad.workload("conv2d", asdict(g), paths, variant | rest)()
+        assert ([one.shape for one in result] if isinstance(result, tuple) else result.shape) == shapes
 
     @pytest.mark.parametrize("fault", ["y.flat[-1] += 1", "y[...] = y * (1 + 1e-4)", "y[0, 0, 0, 0] = float('nan')"])
     def test_a_broken_kernel_is_caught_and_not_timed(

@@ -418,6 +418,18 @@ def test_isa_is_restored() -> None:
     assert kernels.isa() == before
 
 
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="where threads may run cannot be asked")
+def test_workers_leave_the_processor_of_the_caller() -> None:
+    processors = os.sched_getaffinity(0)
+    if len(processors) < 2:
+        pytest.skip("there is one processor")
+    kernels.set_num_threads(len(processors))
+    maps_of(LARGE_CONV_CASES[0])
+    allowed = [os.sched_getaffinity(int(thread)) for thread in os.listdir("/proc/self/task")]
+    assert any(len(one) == len(processors) - 1 and one < processors for one in allowed)
+    assert os.sched_getaffinity(0) == processors
+
+
 def test_number_of_threads() -> None:
     kernels.set_num_threads(3)
     assert kernels.get_num_threads() == 3

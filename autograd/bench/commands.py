@@ -108,6 +108,7 @@ def _add_conv(commands: Any) -> None:
     )
     conv.add_argument("--memory", choices=("reused", "fresh"), default="reused", help="where results are written")
     conv.add_argument("--denormals", action="store_true", help="also time inputs full of denormal numbers")
+    conv.add_argument("--product", action="store_true", help="also time it in turns with a matrix product of NumPy's")
     effort = Effort()
     limits = {
         "seconds": (effort.seconds, "for a problem and map, at most"),
@@ -149,6 +150,7 @@ def _conv(options: argparse.Namespace) -> int:
         peer_pythons=options.peer_python,
         memory=options.memory,
         denormals=options.denormals,
+        product=options.product,
         effort=Effort(options.confidence, options.within, options.seconds, options.rounds),
     )
     _check_outputs(options)

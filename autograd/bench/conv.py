@@ -24,10 +24,24 @@ from .problem import MAPS
 from .reference import error_bound, normal_operands, reference, relative_error, sign_operands, wrong_products
 from .rows import Measurement, Row
 from .suites import Case
-from .timing import Contender, Drift, Effort, fastest, interleave, median_ratio, noise, peer_result, timing
+from .timing import (
+    SETTLE,
+    SETTLE_AFTER_PRODUCTS,
+    Contender,
+    Drift,
+    Effort,
+    fastest,
+    interleave,
+    median_ratio,
+    noise,
+    peer_result,
+    timing,
+)
 
 PRECISIONS = ("highest", "high", "medium")
 _DENORMALS = ", denormals"  # what the name of a choice ends with where its operands are made of them
+_PRODUCT = ", product"  # where NumPy's matrix product takes turns with it
+_ALONE = "product alone"  # the name of the product's own workload
 _PEER_BOUND = 1e-4  # of the error of a peer, whose class of accuracy is its own affair
 
 
@@ -45,6 +59,7 @@ class Settings:
     peer_pythons: Sequence[str] = ()
     memory: str = "reused"  # or 'fresh': every result in memory that comes from the system
     denormals: bool = False
+    product: bool = False  # also in turns with a matrix product of as many operations
     effort: Effort = field(default_factory=Effort)
 
 
@@ -210,12 +225,16 @@ class _Measurement:
         right = [choice for choice in choices if not choice.fault]
         contenders = [self._ours(choice, operands) for choice in right]
         if self.settings.denormals:
-            contenders += [self._ours(choice, operands, denormals=True) for choice in right]
+            contenders += [self._ours(choice, operands, _DENORMALS) for choice in right]
+        if self.settings.product and right:
+            contenders += [self._ours(choice, operands, _PRODUCT) for choice in right]
+            contenders.append(self._ours(right[0], operands, _PRODUCT, alone=True))
         theirs = self._theirs(operands, exact, folder) if right else {}
         del exact
         contenders += [contender for contender, _, _ in theirs.values()]
         if contenders:
-            interleave(contenders, self.settings.effort, self.threads, self.drift.measure)
+            settle = SETTLE_AFTER_PRODUCTS if self.settings.product else SETTLE
+            interleave(contenders, self.settings.effort, self.threads, self.drift.measure, settle)
         slowdown = self.drift.slowdown()
         return [self._row(choice, contenders, theirs, slowdown) for choice in choices]
 
@@ -233,10 +252,15 @@ class _Measurement:
     def _contender(self, group: str, name: str, side: Peer, operands: tuple[str, str], variant: Any) -> Contender:
         return Contender(group, name, side, (self.map_name, asdict(self.case.problem.geometry), operands, variant))
 
-    def _ours(self, choice: _Choice, operands: tuple[str, str], denormals: bool = False) -> Contender:
-        name = choice.name + (_DENORMALS if denormals else "")
-        algorithm = "" if choice.automatic else choice.algorithm
-        variant = {"precision": choice.precision, "algorithm": algorithm, "denormals": denormals}
+    def _ours(self, choice: _Choice, operands: tuple[str, str], special: str = "", alone: bool = False) -> Contender:
+        name = _ALONE if alone else choice.name + special
+        variant = {
+            "precision": choice.precision,
+            "algorithm": "" if choice.automatic else choice.algorithm,
+            "denormals": special == _DENORMALS,
+            "product": round((self.case.problem.flops / 2) ** (1 / 3)) if special == _PRODUCT else 0,
+            "alone": alone,
+        }
         return self._contender(name, name, self.ours, operands, variant)
 
     def _theirs(
@@ -270,7 +294,7 @@ class _Measurement:
         problem, confidence = self.case.problem, self.settings.effort.confidence
         size = problem.bytes(np.dtype(self.dtype).itemsize)
         by_name = {contender.name: contender for contender in contenders}
-        measured, denormals, peers = None, None, {}
+        measured, denormals, product, peers = None, None, None, {}
         notes = [choice.fault] if choice.fault else []
         if not choice.fault:
             seconds = by_name[choice.name].seconds
@@ -278,6 +302,9 @@ class _Measurement:
             notes += noise(measured, slowdown)
             if self.settings.denormals:
                 denormals = median_ratio(by_name[choice.name + _DENORMALS].seconds, seconds, confidence)[0]
+            if self.settings.product:
+                parts = [one + other for one, other in zip(seconds, by_name[_ALONE].seconds, strict=True)]
+                product = median_ratio(by_name[choice.name + _PRODUCT].seconds, parts, confidence)[0]
             for group in dict.fromkeys(contender.group for contender, _, _ in theirs.values()):
                 best = fastest(contenders, group)
                 _, label, error = theirs[best.name]
@@ -304,6 +331,7 @@ class _Measurement:
             error=choice.error,
             error_bound=choice.bound,
             denormals=denormals,
+            product=product,
             peers=peers,
             notes=(*notes, *self._row_notes),
         )

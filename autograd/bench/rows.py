@@ -89,6 +89,7 @@ class Row(Measurement):
     peak_bandwidth: float  # bytes per second, measured where as many bytes are gone through again and again
     workspace_bytes: int
     denormals: float | None = None  # time with inputs full of denormals over the normal time, if asked for
+    product: float | None = None  # time of the convolution and a matrix product over the sum of both, if asked for
 
     @property
     def key(self) -> tuple[Any, ...]:

@@ -84,6 +84,7 @@ def _conv(row: Any) -> str:
             f"{_bytes(row.workspace_bytes):>7} {row.error:7.0e} "
         )
         line += "" if row.denormals is None else f"denormals x{row.denormals:.2f} "
+        line += "" if row.product is None else f"with @ x{row.product:.2f} "
     return line
 
 

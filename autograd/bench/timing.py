@@ -30,7 +30,9 @@ _FEWEST_ROUNDS = 6  # the least and the greatest of so many samples are the boun
 # Seconds between turns on several threads, in which all processors multiply and add. Virtual processors that wake from
 # sleep may find themselves on one core, and it takes tens of milliseconds until they are apart again. Meanwhile GNU
 # OpenMP's threads of the turn before end their spinning, 300,000 pauses or 6 to 14 ms.
-_SETTLE = 40e-3
+SETTLE = 40e-3
+# The same where NumPy's products take part, after which OpenBLAS's threads spin for 2**28 ticks or 0.1 s.
+SETTLE_AFTER_PRODUCTS = 150e-3
 _BEFORE_DROPPING = 2  # rounds after which a variant is out that takes this much longer than its group's best
 _HOPELESS = 1.25
 
@@ -131,8 +133,16 @@ def peer_result(best: Contender, ours: Contender, variant: str, error: float, co
     )
 
 
-def interleave(contenders: Sequence[Contender], effort: Effort, threads: int, each_round: Callable[[], None]) -> None:
-    """Fills in the contenders' seconds; `each_round` is called after every round. The first contender is ours."""
+def interleave(
+    contenders: Sequence[Contender],
+    effort: Effort,
+    threads: int,
+    each_round: Callable[[], None],
+    settle: float = SETTLE,
+) -> None:
+    """Fills in the contenders' seconds; `each_round` is called after every round. The first contender is ours. On
+    several threads, `settle` seconds pass before each turn.
+    """
     for contender in contenders:
         with contender.prepared():
             once = contender.side.time(contender.name, warm=True)
@@ -144,7 +154,7 @@ def interleave(contenders: Sequence[Contender], effort: Effort, threads: int, ea
         for contender in order.sample(running, len(running)):
             with contender.prepared():
                 if threads > 1:
-                    contenders[0].side.call("occupy", _SETTLE)
+                    contenders[0].side.call("occupy", settle)
                 contender.seconds.append(contender.side.time(contender.name, contender.repeats, warm=True))
         each_round()
         if number == _BEFORE_DROPPING:

@@ -48,7 +48,9 @@ def occupy(seconds: float) -> None:
 
 
 def workload(map_name: str, geometry: dict[str, Any], operands: list[str], variant: dict[str, Any]) -> Run:
-    """variant: 'precision', 'algorithm' as above, and 'denormals', whether the first operand is made of them."""
+    """variant: 'precision', 'algorithm' as above; 'denormals', whether the first operand is made of them; 'product',
+    the rows of a square matrix that NumPy multiplies by itself, or 0; 'alone', whether nothing but that is done.
+    """
     first, second = (np.load(path) for path in operands)
     if variant["denormals"]:
         first *= np.finfo(first.dtype).tiny / 16
@@ -58,9 +60,18 @@ def workload(map_name: str, geometry: dict[str, Any], operands: list[str], varia
     compute: Any = getattr(kernels, map_name)
     arguments = (first, second, *([None] if map_name == "conv2d" else []), _geometry(geometry))
 
-    def run() -> Any:
+    matrix = np.ones((variant["product"], variant["product"]), first.dtype)
+
+    def convolve() -> Any:
         return compute(*arguments)
 
+    def multiply() -> Any:
+        return matrix @ matrix
+
+    def both() -> Any:
+        return convolve(), multiply()
+
+    run = convolve if not variant["product"] else multiply if variant["alone"] else both
     _choices[run] = variant["precision"], variant["algorithm"]
     return run
 
