@@ -65,12 +65,11 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct kern
     l.block = max64(min64(min64(BLOCK_PIXELS, TABLE_ENTRIES / l.taps), l.pixels), 1);
 
     l.partial = cache_lines(l.panels.groups * l.panels.padded * l.taps * l.rows * size);
-    int64_t blocks = ceil_div(l.pixels, l.block);
-    l.block = max64(ceil_div(l.pixels, max64(blocks, 1)), 1);
-    int64_t chunks = max64(min64(min64(ITEMS, PARTIAL_BYTES / max64(l.partial, 1)), blocks / CHUNK_BLOCKS), 1);
+    l.blocks = ceil_div(l.pixels, l.block);
+    l.block = max64(ceil_div(l.pixels, max64(l.blocks, 1)), 1);
+    int64_t chunks = max64(min64(min64(ITEMS, PARTIAL_BYTES / max64(l.partial, 1)), l.blocks / CHUNK_BLOCKS), 1);
     for (l.chunks = 1; 2 * l.chunks <= chunks;)
         l.chunks *= 2;
-    l.blocks = blocks;
     l.whole = l.by_filters && l.chunks == 1 && l.pixels > 0;
     if (l.whole && l.blocks == 1)
         l.partial = 0;

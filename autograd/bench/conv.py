@@ -228,7 +228,7 @@ class _Measurement:
             contenders += [self._ours(choice, operands, _DENORMALS) for choice in right]
         if self.settings.product and right:
             contenders += [self._ours(choice, operands, _PRODUCT) for choice in right]
-            contenders.append(self._ours(right[0], operands, _PRODUCT, alone=True))
+            contenders.append(self._ours(right[0], operands, _ALONE))
         theirs = self._theirs(operands, exact, folder) if right else {}
         del exact
         contenders += [contender for contender, _, _ in theirs.values()]
@@ -252,14 +252,14 @@ class _Measurement:
     def _contender(self, group: str, name: str, side: Peer, operands: tuple[str, str], variant: Any) -> Contender:
         return Contender(group, name, side, (self.map_name, asdict(self.case.problem.geometry), operands, variant))
 
-    def _ours(self, choice: _Choice, operands: tuple[str, str], special: str = "", alone: bool = False) -> Contender:
-        name = _ALONE if alone else choice.name + special
+    def _ours(self, choice: _Choice, operands: tuple[str, str], special: str = "") -> Contender:
+        name = special if special == _ALONE else choice.name + special
         variant = {
             "precision": choice.precision,
             "algorithm": "" if choice.automatic else choice.algorithm,
             "denormals": special == _DENORMALS,
-            "product": round((self.case.problem.flops / 2) ** (1 / 3)) if special == _PRODUCT else 0,
-            "alone": alone,
+            "product": round((self.case.problem.flops / 2) ** (1 / 3)) if special in (_PRODUCT, _ALONE) else 0,
+            "alone": special == _ALONE,
         }
         return self._contender(name, name, self.ours, operands, variant)
 
