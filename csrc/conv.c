@@ -78,16 +78,14 @@ static bool many_weights(const struct conv2d_plan *plan) {
     return g->in_channels * g->out_channels * g->kernel[0] * g->kernel[1] >= INT64_C(1) << 16;
 }
 
-/* The channels of a few groups, as narrow on both sides, fill a vector, or those of one group a vector or two. In weight
- * gradients, one vector a group is too little to copy both operands for. */
+/* The channels of a few groups, as narrow on both sides, fill a vector, or those of one group a vector or two. */
 static bool whole_vectors(const struct conv2d_plan *plan) {
     const struct conv2d_geometry *g = &plan->geometry;
     const struct kernels *kernels = kernels_for(plan->isa, plan->element_size);
     int64_t columns = (plan->map == CONV2D_INPUT ? g->in_channels : g->out_channels) / g->groups;
     if (g->in_channels == g->out_channels && turns_of(g->groups, columns, plan->element_size, kernels) > 1)
         return true;
-    bool one = columns == kernels->lanes && plan->map != CONV2D_WEIGHT, two = columns == 2 * kernels->lanes;
-    return g->groups > 1 && (one || two);
+    return g->groups > 1 && (columns == kernels->lanes || columns == 2 * kernels->lanes);
 }
 
 /* A group would leave most of a vector empty. With more channels in a group there is too much to spread: sooner where a

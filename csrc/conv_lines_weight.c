@@ -2,21 +2,24 @@
  *
  * What the taps of one line of the kernel read of the source, for one pixel of the output, is a run of adjacent values
  * in the copied lines (lines.h): rows of the product are the values of a run, columns are output channels, and the
- * reduction runs over pixels. With few output channels these are the rows, and the columns are the input channels of one
- * tap. In stage 0 an item is a fixed chunk of the batch's lines, and of groups one, or as many as fill a vector with
- * their output channels: in copies of source and gradient they take turns. Each block of it is summed in registers and
- * added to the item's partial result: short sums of sums lose fewer digits than one long sum. Stage 1 adds the partial
- * results in order and writes them as OIHW. */
+ * reduction runs over pixels. With few output channels these are the rows, and the columns are the input channels of
+ * one tap. In stage 0 an item is a fixed chunk of the batch's lines, and of groups some sets: one group each, or as
+ * many as fill a vector with their output channels and take turns there, in copies of source and gradient. Each block
+ * of it is summed in registers and added to the item's partial result: short sums of sums lose fewer digits than one
+ * long sum. Meanwhile what the next set or block reads is fetched. Stage 1 adds the partial results in order and writes
+ * them as OIHW. */
 #include <string.h>
 #include "lines.h"
 #include "panel.h"
 
 enum {
     SUM_PIXELS = 128,            /* at most so many are summed in registers: some lines, or a part of one */
+    LINES_BYTES = 20 << 10,      /* wanted of a block's copied lines: most of a first-level cache */
     MAX_RUN = 1 << 10,           /* values */
     MAX_SCRATCH_BYTES = 1 << 20, /* of a thread */
     RANGE_BYTES = 640 << 10,     /* wanted of an item's copies, or its result: part of a second-level cache */
-    PIECE_BYTES = 1 << 10,       /* wanted of a pixel at a time */
+    AHEAD_PRODUCTS = 64,         /* of vectors, for a cache line, from which on it is fetched before */
+    PIECE_BYTES = 256,           /* wanted of a pixel at a time */
     CHUNKS = 16,                 /* for balance between threads ... */
     ITEMS = 8,                   /* ... and with groups: ranges of sets, then chunks */
     PARTIAL_BYTES = 8 << 20,     /* of all partial results, beyond which there are fewer chunks */
@@ -36,6 +39,7 @@ struct layout {
     int64_t block, image_blocks;   /* lines in a block, blocks in an image */
     int64_t part;                  /* pixels of a line that are summed in registers */
     int64_t chunks, blocks;        /* chunks of the batch, blocks in a chunk */
+    bool ahead;                    /* whether what a block reads is fetched before */
     int64_t partial;               /* bytes of a chunk's result */
     int64_t lines, gradients;      /* bytes of the copied lines and of the gradient's */
     int64_t scratch;               /* bytes of a thread's */
@@ -69,7 +73,10 @@ static bool find_layout(const struct conv2d_plan *plan, const struct kernels *ke
     };
     l->rows = exchanged ? out : l->run;
     l->line = l->width * l->inputs;
+    int64_t lines = LINES_BYTES / max64(l->line * size, 1) - (g->kernel[0] - 1) * g->dilation[0];
+    l->block = max64(min64(l->block, (lines - 1) / g->stride[0] + 1), 1);
     l->image_blocks = ceil_div(g->output[0], l->block);
+    l->block = max64(ceil_div(g->output[0], max64(l->image_blocks, 1)), 1);
     l->lines = set_bytes(((l->block - 1) * g->stride[0] + (g->kernel[0] - 1) * g->dilation[0] + 1) * l->line * size);
     l->gradients = set_bytes(l->block * g->output[1] * l->outputs * size + 2 * vector);
     if (l->lines + l->gradients > MAX_SCRATCH_BYTES)
@@ -81,6 +88,9 @@ static bool find_layout(const struct conv2d_plan *plan, const struct kernels *ke
     l->range = max64(min64(min64(most, wanted), l->sets), 1);
     l->ranges = ceil_div(l->sets, l->range);
     l->scratch = l->range * (l->lines + l->gradients);
+    /* A processor foresees whole pixels by itself, and with few products for each line of them there is no time. */
+    int64_t vectors = l->panels.groups * l->panels.padded / kernels->lanes * g->kernel[0] * l->rows;
+    l->ahead = g->groups > 1 || vectors * 64 >= AHEAD_PRODUCTS * (l->inputs + l->outputs) * size;
     int64_t chunks = min64(l->sets > 1 ? ITEMS / l->ranges : CHUNKS, PARTIAL_BYTES / max64(l->sets * l->partial, 1));
     l->blocks = max64(ceil_div(g->batch * l->image_blocks, max64(chunks, 1)), 1);
     l->chunks = max64(ceil_div(g->batch * l->image_blocks, l->blocks), 1);
@@ -113,29 +123,99 @@ static void exchange(struct line_outer *outer) {
     outer->gradient_step = before.source_step;
 }
 
-/* Products of one block of one set: `rows` lines of the gradient and the lines of the source that they meet. */
-static void multiply(const struct conv2d_plan *plan, const struct layout *l, int64_t rows, const char *lines,
-                     int64_t line, const char *gradient, char *partial) {
+/* Some lines of the gradient and those of the source that they meet, in the arrays or in copies. */
+struct block {
+    int64_t image, top, rows; /* of the gradient */
+    int64_t first, count;     /* lines of the source, padding among them */
+    const char *lines;        /* of the first set's source ... */
+    int64_t line, lines_step; /* ... elements of each; bytes to the next set's */
+    const char *gradients;    /* of the first set's pixels ... */
+    int64_t pixel, gradients_step;
+};
+
+static struct block block_of(const struct conv2d_geometry *g, const struct layout *l, int64_t b) {
+    struct block block = {.image = b / l->image_blocks, .top = b % l->image_blocks * l->block};
+    block.rows = min64(l->block, g->output[0] - block.top);
+    block.first = block.top * g->stride[0] - g->padding[0];
+    block.count = (block.rows - 1) * g->stride[0] + (g->kernel[0] - 1) * g->dilation[0] + 1;
+    return block;
+}
+
+/* Pieces of an array that will be copied or read soon, and how many of them to fetch at once. */
+struct ahead {
+    const char *next;
+    int64_t pieces, bytes, step, share;
+};
+
+static void fetch_share(struct ahead *a) {
+    int64_t pieces = min64(a->share, a->pieces);
+    for (int64_t piece = 0; piece < pieces; piece++)
+        for (int64_t byte = 0; byte < a->bytes; byte += 64)
+            __builtin_prefetch(a->next + piece * a->step + byte, 0, 2);
+    a->next += pieces * a->step;
+    a->pieces -= pieces;
+}
+
+/* So many bytes of each of some adjacent pixels. */
+static struct ahead pieces_of(const char *first, int64_t pixels, int64_t bytes, int64_t pixel, int64_t shares) {
+    struct ahead a = {first, pixels, bytes, pixel, 0};
+    if (bytes == pixel) { /* there are no gaps */
+        a.pieces = ceil_div(pixels * bytes, 64);
+        a.bytes = a.step = 64;
+    }
+    a.share = ceil_div(a.pieces, max64(shares, 1));
+    return a;
+}
+
+/* What block number b reads of the source and the gradient, from set number `begin` on, in so many shares. */
+static void look_ahead(const struct conv2d_job *job, const struct layout *l, int64_t b, int64_t begin, int64_t sets,
+                       int64_t shares, struct ahead ahead[2]) {
+    const struct conv2d_geometry *g = &job->plan->geometry;
+    int64_t size = job->plan->element_size;
+    struct block block = block_of(g, l, b);
+    int64_t first = max64(block.first, 0), rows = min64(block.first + block.count, g->input[0]) - first;
+    int64_t source = (block.image * g->input[0] + first) * g->input[1] * g->in_channels + begin * l->inputs;
+    int64_t gradient = (block.image * g->output[0] + block.top) * g->output[1] * g->out_channels + begin * l->outputs;
+    ahead[0] = pieces_of(job->x + source * size, max64(rows, 0) * g->input[1], sets * l->inputs * size,
+                         g->in_channels * size, shares);
+    ahead[1] = pieces_of(job->y + gradient * size, block.rows * g->output[1], sets * l->outputs * size,
+                         g->out_channels * size, shares);
+}
+
+/* Products of a block in one set, which are added to the partial result unless they are the first. */
+static void multiply(const struct conv2d_plan *plan, const struct layout *l, const struct block *block, int64_t set,
+                     bool first, const char *next, struct ahead ahead[2], char *partial) {
     const struct conv2d_geometry *g = &plan->geometry;
     int64_t size = plan->element_size, step = g->stride[1] * l->inputs;
+    int64_t next_bytes = next ? cache_lines(l->lines / g->kernel[0]) : 0;
+    const char *lines = block->lines + set * block->lines_step;
+    const char *gradients = block->gradients + set * block->gradients_step;
     for (int64_t u = 0; u < l->panels.groups * l->panels.count; u++) {
         struct unit unit = unit_of(&l->panels, u);
         for (int64_t tap = 0; tap < g->kernel[0]; tap++)
             for (int64_t column = 0; column < g->output[1]; column += l->part) {
+                fetch_share(&ahead[0]);
+                fetch_share(&ahead[1]);
+                char *sum = partial + (unit.before * g->kernel[0] + tap * unit.width) * l->rows * size;
                 struct line_outer outer = {
                     .rows = l->rows,
                     .columns = unit.columns,
                     .turns = l->turns,
-                    .lines = rows,
+                    .lines = block->rows,
                     .pixels = min64(l->part, g->output[1] - column),
-                    .source_line = g->stride[0] * line,
+                    .source_line = g->stride[0] * block->line,
                     .source_step = step,
-                    .gradient_line = g->output[1] * l->outputs,
-                    .gradient_step = l->outputs,
-                    .source = lines + (tap * g->dilation[0] * line + column * step) * size,
-                    .gradient = gradient + column * l->outputs * size,
-                    .result = partial + (unit.before * g->kernel[0] + tap * unit.width) * l->rows * size,
+                    .gradient_line = g->output[1] * block->pixel,
+                    .gradient_step = block->pixel,
+                    .source = lines + (tap * g->dilation[0] * block->line + column * step) * size,
+                    .gradient = gradients + column * block->pixel * size,
+                    .before = first && column == 0 ? NULL : sum,
+                    .result = sum,
                 };
+                if (u == 0 && column == 0 && next) {
+                    outer.next = next + tap * next_bytes;
+                    outer.next_bytes = max64(min64(next_bytes, l->lines - tap * next_bytes), 0);
+                }
                 if (l->exchanged)
                     exchange(&outer);
                 int64_t first_column = (l->exchanged ? unit.group * l->inputs : 0) + unit.column;
@@ -151,67 +231,82 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
     struct layout l;
     find_layout(plan, job->kernels, &l);
     int64_t size = plan->element_size, pixel = g->in_channels * size;
-    int64_t begin = item % l.ranges * l.range, end = min64(begin + l.range, l.sets), chunk = item / l.ranges;
+    int64_t begin = item % l.ranges * l.range, sets = max64(min64(l.range, l.sets - begin), 0), chunk = item / l.ranges;
     char *partial = job->workspace + (chunk * l.sets + begin) * l.partial;
     char *copied_lines = job->workspace + l.chunks * l.sets * l.partial + thread * l.scratch;
     char *copied_gradients = copied_lines + l.range * l.lines;
-    memset(partial, 0, (size_t)(max64(end - begin, 0) * l.partial));
+    if (g->batch * g->output[0] * g->output[1] == 0)
+        memset(partial, 0, (size_t)(sets * l.partial));
 
-    for (int64_t b = chunk * l.blocks; b < min64((chunk + 1) * l.blocks, g->batch * l.image_blocks); b++) {
-        int64_t image = b / l.image_blocks, top = b % l.image_blocks * l.block;
-        int64_t rows = min64(l.block, g->output[0] - top);
-        int64_t first = top * g->stride[0] - g->padding[0], low = -g->padding[1], line = l.line;
-        int64_t count = (rows - 1) * g->stride[0] + (g->kernel[0] - 1) * g->dilation[0] + 1;
-        const char *image_source = job->x + image * g->input[0] * g->input[1] * pixel, *lines = copied_lines;
+    int64_t begin_block = chunk * l.blocks, end_block = min64(begin_block + l.blocks, g->batch * l.image_blocks);
+    int64_t products = l.panels.groups * l.panels.count * g->kernel[0] * ceil_div(g->output[1], max64(l.part, 1));
+    for (int64_t b = begin_block; b < end_block; b++) {
+        struct block block = block_of(g, &l, b);
+        int64_t low = -g->padding[1];
+        const char *image_source = job->x + block.image * g->input[0] * g->input[1] * pixel;
         /* Where reading would end: columns are read in whole vectors. */
-        int64_t last = (image * g->input[0] + first + count - 1) * g->input[1] + low + l.width;
-        int64_t read = last * pixel + (l.exchanged ? (l.panels.padded - l.panels.columns) * size : 0);
-        if (g->groups == 1 && first >= 0 && first + count <= g->input[0] && low >= 0 && low + l.width <= g->input[1] &&
-            read <= g->batch * g->input[0] * g->input[1] * pixel) {
+        int64_t overhang = (l.panels.padded - l.panels.columns) * size;
+        int64_t last = (block.image * g->input[0] + block.first + block.count - 1) * g->input[1] + low + l.width;
+        int64_t read = last * pixel + (l.exchanged ? overhang : 0);
+        if (g->groups == 1 && block.first >= 0 && block.first + block.count <= g->input[0] && low >= 0 &&
+            low + l.width <= g->input[1] && read <= g->batch * g->input[0] * g->input[1] * pixel) {
             /* There is no padding to add: the image itself will do. */
-            lines = image_source + (first * g->input[1] + low) * pixel;
-            line = g->input[1] * g->in_channels;
+            block.lines = image_source + (block.first * g->input[1] + low) * pixel;
+            block.line = g->input[1] * g->in_channels;
         } else {
             struct line_copy copy = {
                 .image = image_source + begin * l.inputs * size,
                 .size = g->input,
                 .element_size = size,
                 .pixel = g->in_channels,
-                .sets = end - begin,
+                .sets = sets,
                 .channels = l.inputs,
                 .turns = l.turns,
                 .set_step = l.lines / size,
-                .first = first,
-                .count = count,
+                .first = block.first,
+                .count = block.count,
                 .low = low,
                 .width = l.width,
             };
             copy_lines(l.kernels, &copy, copied_lines);
+            block.lines = copied_lines;
+            block.line = l.line;
+            block.lines_step = l.lines;
         }
 
-        const char *gradients = job->y + (image * g->output[0] + top) * g->output[1] * g->out_channels * size;
-        const char *y_end = job->y + g->batch * g->output[0] * g->output[1] * g->out_channels * size;
-        int64_t read_gradients = ((rows * g->output[1] - 1) * g->out_channels + l.panels.padded) * size;
-        if (g->groups > 1 || (!l.exchanged && read_gradients > y_end - gradients)) {
-            /* One group of several, or whole vectors of columns would reach over the end of the array. */
+        int64_t row = block.image * g->output[0] + block.top, y_end = g->batch * g->output[0] * g->output[1];
+        block.gradients = job->y + (row * g->output[1] * g->out_channels + begin * l.outputs) * size;
+        read = (row + block.rows) * g->output[1] * g->out_channels * size + (l.exchanged ? 0 : overhang);
+        if (l.turns > 1 || read > y_end * g->out_channels * size) {
+            /* Channels of groups must take turns, or whole vectors of columns would reach over the end of the array. */
             struct line_copy copy = {
-                .image = gradients + begin * l.outputs * size,
+                .image = block.gradients,
                 .size = g->output,
                 .element_size = size,
                 .pixel = g->out_channels,
-                .sets = end - begin,
+                .sets = sets,
                 .channels = l.outputs,
                 .turns = l.turns,
                 .set_step = l.gradients / size,
-                .count = rows,
+                .count = block.rows,
                 .width = g->output[1],
             };
             copy_lines(l.kernels, &copy, copied_gradients);
-            gradients = copied_gradients;
+            block.gradients = copied_gradients;
+            block.pixel = l.outputs;
+            block.gradients_step = l.gradients;
+        } else {
+            block.pixel = g->out_channels;
+            block.gradients_step = l.outputs * size;
         }
-        for (int64_t set = 0; set < end - begin; set++)
-            multiply(plan, &l, rows, lines + set * l.lines, line, gradients + set * l.gradients,
+        struct ahead ahead[2] = {{0}};
+        if (l.ahead && b + 1 < end_block)
+            look_ahead(job, &l, b + 1, begin, sets, sets * products, ahead);
+        for (int64_t set = 0; set < sets; set++) {
+            bool copied = block.lines_step > 0 && set + 1 < sets;
+            multiply(plan, &l, &block, set, b == begin_block, copied ? block.lines + (set + 1) * l.lines : NULL, ahead,
                      partial + set * l.partial);
+        }
     }
 }
 

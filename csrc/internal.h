@@ -167,13 +167,15 @@ struct line_dots {
     void *result;
 };
 
-/* result[row][column] += sum over pixels of source[row * turns + column % turns] * gradient[column], over `lines` lines of
- * `pixels` pixels that lie *_line and *_step elements apart. A row of the result is whole vectors, and so much of the
- * gradient is read; with turns it is one vector. */
+/* result[row][column] = before[row][column] + sum over pixels of source[row * turns + column % turns] * gradient[column],
+ * over `lines` lines of `pixels` pixels that lie *_line and *_step elements apart; without `before` it is the sum. A row of
+ * either is whole vectors, and so much of the gradient is read; with turns it is one vector. */
 struct line_outer {
     int64_t rows, columns, turns, lines, pixels, source_line, source_step, gradient_line, gradient_step;
-    const void *source, *gradient;
+    const void *source, *gradient, *before;
     void *result;
+    const void *next; /* what is wanted in the first-level cache afterwards */
+    int64_t next_bytes;
 };
 
 /* Lines of pooling's results that lie a fixed distance apart and are reduced alike, channel by channel, each from a grid
