@@ -279,7 +279,26 @@ static void copy_planes(const struct kernels *kernels, const struct layout *l, c
     }
 }
 
-/* One block of lines of a range of sets of groups, in all phases. */
+/* One block of lines of the result, of a range of sets of groups, and those of the source that it needs. */
+struct block {
+    int64_t begin, end;   /* sets */
+    int64_t image, top;   /* of the result */
+    int64_t first, count; /* lines of the source, padding among them */
+};
+
+static struct block block_of(const struct layout *l, int64_t item) {
+    struct block b = {
+        .begin = item % l->ranges * l->range,
+        .image = item / l->ranges / l->blocks,
+        .top = item / l->ranges % l->blocks * l->block,
+    };
+    b.end = min64(b.begin + l->range, l->sets);
+    b.first = b.top * l->step[0] + l->low[0];
+    b.count = (min64(l->block, l->size[0] - b.top) - 1) * l->step[0] + l->reach[0];
+    return b;
+}
+
+/* In all phases. Meanwhile the source of the item that is likely to be the next one here is fetched. */
 static void multiply(const struct conv2d_job *job, enum form form, int64_t item, int32_t thread) {
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
@@ -290,34 +309,44 @@ static void multiply(const struct conv2d_job *job, enum form form, int64_t item,
     int64_t size = plan->element_size, lanes = kernels->lanes;
     const int64_t *source_size = forward ? g->input : g->output, *result_size = forward ? g->output : g->input;
     int64_t source_channels = l.sets * l.depth, result_channels = l.sets * l.result_channels;
-    int64_t begin = item % l.ranges * l.range, end = min64(begin + l.range, l.sets);
-    int64_t top = item / l.ranges % l.blocks * l.block, image = item / l.ranges / l.blocks;
-    const char *source = (forward ? job->x : job->y) + image * source_size[0] * source_size[1] * source_channels * size;
-    char *result = (forward ? job->y : job->x) + image * result_size[0] * result_size[1] * result_channels * size;
+    struct block b = block_of(&l, item);
+    const char *sources = forward ? job->x : job->y;
+    const char *source = sources + b.image * source_size[0] * source_size[1] * source_channels * size;
+    char *result = (forward ? job->y : job->x) + b.image * result_size[0] * result_size[1] * result_channels * size;
 
     char *scratch = job->workspace + l.packed + thread * l.scratch;
     int32_t *offsets = (int32_t *)scratch;
     char *lines = scratch + l.offsets;
-    int64_t first = top * l.step[0] + l.low[0];
-    int64_t count = (min64(l.block, l.size[0] - top) - 1) * l.step[0] + l.reach[0];
     if (form == PLANES && (l.depth > 1 || l.step[1] > 1)) {
-        copy_planes(kernels, &l, source, source_size, size, first, count, lines);
+        copy_planes(kernels, &l, source, source_size, size, b.first, b.count, lines);
     } else {
         struct line_copy copy = {
-            .image = source + begin * l.depth * size,
+            .image = source + b.begin * l.depth * size,
             .size = source_size,
             .element_size = size,
             .pixel = source_channels,
-            .sets = end - begin,
+            .sets = b.end - b.begin,
             .channels = l.depth,
             .turns = l.turns,
             .set_step = l.copy / size,
-            .first = first,
-            .count = count,
+            .first = b.first,
+            .count = b.count,
             .low = l.low[1],
             .width = l.plane * l.step[1],
         };
         copy_lines(kernels, &copy, lines);
+    }
+
+    struct ahead ahead = {0};
+    if (item + plan->threads < plan->items[1]) {
+        struct block next = block_of(&l, item + plan->threads);
+        bool below = next.image == b.image && next.begin == b.begin;
+        int64_t top = max64(next.first, below ? b.first + b.count : 0);
+        int64_t rows = max64(min64(next.first + next.count, source_size[0]) - top, 0);
+        int64_t line = next.image * source_size[0] + top, products = l.phases[0] * l.phases[1] * (b.end - b.begin);
+        ahead = look_ahead(sources + (line * source_size[1] * source_channels + next.begin * l.depth) * size,
+                           rows * source_size[1], (next.end - next.begin) * l.depth * size, source_channels * size,
+                           products * l.panels.count * l.block);
     }
 
     const char *packed = job->workspace;
@@ -329,7 +358,7 @@ static void multiply(const struct conv2d_job *job, enum form form, int64_t item,
         int64_t steps = vertical.taps * horizontal.taps * l.depth / l.turns;
         int64_t pitch = horizontal.step * result_channels;
         int64_t source_line = l.step[0] * l.line, result_line = vertical.step * result_size[1] * result_channels;
-        int64_t bottom = min64(top + l.block, vertical.count);
+        int64_t bottom = min64(b.top + l.block, vertical.count);
         int32_t *offset = offsets;
         for (int64_t u = 0; u < vertical.taps; u++)
             for (int64_t v = 0; v < horizontal.taps; v++) {
@@ -352,7 +381,7 @@ static void multiply(const struct conv2d_job *job, enum form form, int64_t item,
             .initial = packed,
         };
         int64_t units = form == PIXELS ? 1 : l.panels.count; /* of a set */
-        for (int64_t u = begin * units; u < end * units; u++) {
+        for (int64_t u = b.begin * units; u < b.end * units; u++) {
             struct unit unit = unit_of(&l.panels, u);
             const char *initial = packed + unit.before * (1 + l.steps) * size;
             const char *panel = initial + (1 + before) * unit.width * size;
@@ -380,10 +409,10 @@ static void multiply(const struct conv2d_job *job, enum form form, int64_t item,
                 .stream = stream,
             };
             int64_t channel = unit.group * l.result_channels + unit.column;
-            int64_t y = vertical.start + top * vertical.step;
-            const char *from = lines + (unit.group - begin) * l.copy;
+            int64_t y = vertical.start + b.top * vertical.step;
+            const char *from = lines + (unit.group - b.begin) * l.copy;
             char *to = result + ((y * result_size[1] + horizontal.start) * result_channels + channel) * size;
-            for (int64_t row = top; row < bottom; row++, from += source_line * size, to += result_line * size) {
+            for (int64_t row = b.top; row < bottom; row++, from += source_line * size, to += result_line * size) {
                 dots.source = gemm.source = groups.source = from;
                 dots.result = gemm.result = groups.result = to;
                 if (form == PIXELS)
@@ -392,6 +421,7 @@ static void multiply(const struct conv2d_job *job, enum form form, int64_t item,
                     kernels->line_gemm(&gemm);
                 else
                     kernels->line_groups(&groups);
+                fetch_share(&ahead);
             }
         }
         before += form == PIXELS ? packed_dots(&l, &vertical, &horizontal, lanes) : steps;

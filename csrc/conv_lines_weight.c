@@ -141,45 +141,19 @@ static struct block block_of(const struct conv2d_geometry *g, const struct layou
     return block;
 }
 
-/* Pieces of an array that will be copied or read soon, and how many of them to fetch at once. */
-struct ahead {
-    const char *next;
-    int64_t pieces, bytes, step, share;
-};
-
-static void fetch_share(struct ahead *a) {
-    int64_t pieces = min64(a->share, a->pieces);
-    for (int64_t piece = 0; piece < pieces; piece++)
-        for (int64_t byte = 0; byte < a->bytes; byte += 64)
-            __builtin_prefetch(a->next + piece * a->step + byte, 0, 2);
-    a->next += pieces * a->step;
-    a->pieces -= pieces;
-}
-
-/* So many bytes of each of some adjacent pixels. */
-static struct ahead pieces_of(const char *first, int64_t pixels, int64_t bytes, int64_t pixel, int64_t shares) {
-    struct ahead a = {first, pixels, bytes, pixel, 0};
-    if (bytes == pixel) { /* there are no gaps */
-        a.pieces = ceil_div(pixels * bytes, 64);
-        a.bytes = a.step = 64;
-    }
-    a.share = ceil_div(a.pieces, max64(shares, 1));
-    return a;
-}
-
 /* What block number b reads of the source and the gradient, from set number `begin` on, in so many shares. */
-static void look_ahead(const struct conv2d_job *job, const struct layout *l, int64_t b, int64_t begin, int64_t sets,
-                       int64_t shares, struct ahead ahead[2]) {
+static void look_at_block(const struct conv2d_job *job, const struct layout *l, int64_t b, int64_t begin, int64_t sets,
+                          int64_t shares, struct ahead ahead[2]) {
     const struct conv2d_geometry *g = &job->plan->geometry;
     int64_t size = job->plan->element_size;
     struct block block = block_of(g, l, b);
     int64_t first = max64(block.first, 0), rows = min64(block.first + block.count, g->input[0]) - first;
     int64_t source = (block.image * g->input[0] + first) * g->input[1] * g->in_channels + begin * l->inputs;
     int64_t gradient = (block.image * g->output[0] + block.top) * g->output[1] * g->out_channels + begin * l->outputs;
-    ahead[0] = pieces_of(job->x + source * size, max64(rows, 0) * g->input[1], sets * l->inputs * size,
-                         g->in_channels * size, shares);
-    ahead[1] = pieces_of(job->y + gradient * size, block.rows * g->output[1], sets * l->outputs * size,
-                         g->out_channels * size, shares);
+    ahead[0] = look_ahead(job->x + source * size, max64(rows, 0) * g->input[1], sets * l->inputs * size,
+                          g->in_channels * size, shares);
+    ahead[1] = look_ahead(job->y + gradient * size, block.rows * g->output[1], sets * l->outputs * size,
+                          g->out_channels * size, shares);
 }
 
 /* Products of a block in one set, which are added to the partial result unless they are the first. */
@@ -301,7 +275,7 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
         }
         struct ahead ahead[2] = {{0}};
         if (l.ahead && b + 1 < end_block)
-            look_ahead(job, &l, b + 1, begin, sets, sets * products, ahead);
+            look_at_block(job, &l, b + 1, begin, sets, sets * products, ahead);
         for (int64_t set = 0; set < sets; set++) {
             bool copied = block.lines_step > 0 && set + 1 < sets;
             multiply(plan, &l, &block, set, b == begin_block, copied ? block.lines + (set + 1) * l.lines : NULL, ahead,

@@ -1,4 +1,4 @@
-/* Copying lines (lines.h). */
+/* Copying lines, and fetching what will be copied (lines.h). */
 #include <string.h>
 #include "lines.h"
 
@@ -35,4 +35,23 @@ void copy_lines(const struct kernels *kernels, const struct line_copy *c, char *
             });
         clear(c, c->width - end, to + end * copied);
     }
+}
+
+struct ahead look_ahead(const char *first, int64_t pixels, int64_t bytes, int64_t pixel, int64_t shares) {
+    struct ahead a = {first, pixels, bytes, pixel, 0};
+    if (bytes == pixel) { /* there are no gaps */
+        a.pieces = ceil_div(pixels * bytes, 64);
+        a.bytes = a.step = 64;
+    }
+    a.share = ceil_div(a.pieces, max64(shares, 1));
+    return a;
+}
+
+void fetch_share(struct ahead *a) {
+    int64_t pieces = min64(a->share, a->pieces);
+    for (int64_t piece = 0; piece < pieces; piece++)
+        for (int64_t byte = 0; byte < a->bytes; byte += 64)
+            __builtin_prefetch(a->next + piece * a->step + byte, 0, 2);
+    a->next += pieces * a->step;
+    a->pieces -= pieces;
 }

@@ -27,3 +27,14 @@ struct line_copy {
 };
 
 void copy_lines(const struct kernels *kernels, const struct line_copy *copy, char *to);
+
+/* Pieces of an array that will be copied or read soon, and how many of them to fetch at once. */
+struct ahead {
+    const char *next;
+    int64_t pieces, bytes, step, share;
+};
+
+/* Of so many bytes of each of some adjacent pixels. */
+struct ahead look_ahead(const char *first, int64_t pixels, int64_t bytes, int64_t pixel, int64_t shares);
+
+void fetch_share(struct ahead *ahead);
