@@ -47,13 +47,14 @@ static inline int64_t vector_start(int64_t n, int64_t channels, int64_t lanes) {
 /* Vectors first..last take part; `channels` is all there are in a pixel. Taps are lines of `width`. Pixel k of a run
  * reads, for tap v of a line, source pixel run.first + k * stride + v * dilation of the `size` in a row, source pixels
  * being `step` elements apart, or zeros where there is no such pixel. Weights and sums are [vector][tap][lane], initial
- * values [vector][lane], `zeros` a vector of zeros. With `stream`, results are stored past the caches (see `streams`). */
+ * values [vector][lane], `zeros` a vector of zeros. With `stream`, results are stored past the caches (see `streams`).
+ * With `across`, sums over pixels walk across the vectors of a tile, not along the runs of a vector. */
 struct depthwise {
     int64_t channels, first, last, lines, width, stride, dilation, size, step, result_step;
     int64_t next_rows, row_size, result_ahead; /* see struct run; in bytes */
     const void *weights, *initial, *zeros;
     void *sums;
-    bool stream;
+    bool stream, across;
 };
 
 /* Adjacent pixels of a row of the result, of which lines[line] is a row of the source, or NULL for zeros. From address
