@@ -13,8 +13,7 @@ enum {
     ROWS_BYTES = 512 << 10,    /* of the source rows that a row reads: part of a second-level cache */
     UNIT_BYTES = 256 << 10,    /* weight gradient: of the rows summed in registers, source and gradient */
     UNIT_ROWS = 32,            /* ... which are not more than these */
-    NEAR_BYTES = 12 << 20,     /* ... of both arrays: part of a last-level cache */
-    PAIR_BYTES = 128,          /* ... of a pixel: its cache lines arrive together */
+    NEAR_BYTES = 12 << 20,     /* weight gradient: of both arrays, which a last-level cache holds */
     CHUNKS = 16,               /* weight gradient: chunks of rows at most, and ... */
     CHUNK_PIXELS = 256,        /* ... the pixels wanted in each */
     PARTIAL_BYTES = 8 << 20,   /* of all partial weight gradients, beyond which there are fewer chunks */
@@ -254,15 +253,9 @@ static void clear(const struct conv2d_job *job, int64_t item, int32_t thread) {
     memset(job->workspace, 0, (size_t)(l.zeros + l.sums));
 }
 
-/* Where memory is far away, rows are summed unit by unit, vector by vector, while what the next unit reads is fetched: a
- * vector's sums stay in registers, and most of what it reads in a first-level cache. Where it is near, or a vector would
- * leave half of what arrives for the next, taking pixels whole is quicker. */
-static bool goes_across(const struct conv2d_plan *plan, const struct layout *l) {
-    const struct conv2d_geometry *g = &plan->geometry;
-    int64_t pixels = g->batch * (g->input[0] * g->input[1] + g->output[0] * g->output[1]);
-    return l->vectors > 1 && (l->pixel <= PAIR_BYTES || pixels * l->pixel <= NEAR_BYTES);
-}
-
+/* Rows are summed unit by unit, vector by vector; meanwhile what the next unit reads is fetched. A vector's sums stay in
+ * registers, and most of what it reads in a first-level cache; but where all is near, it is quicker to take pixels whole,
+ * `across` vectors. */
 static void accumulate(const struct conv2d_job *job, int64_t item, int32_t thread) {
     const struct conv2d_plan *plan = job->plan;
     const struct conv2d_geometry *g = &plan->geometry;
@@ -272,8 +265,13 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
     char *sums = job->workspace + l.zeros + chunk * l.sums;
     struct run *runs = (struct run *)(job->workspace + l.zeros + l.blocks * l.sums + thread * l.scratch + l.axes);
     const void **lines = (const void **)(runs + l.unit);
-    struct depthwise product = {.channels = l.channels, .zeros = job->workspace, .sums = sums};
-    product.across = goes_across(plan, &l);
+    int64_t pixels = g->batch * (g->input[0] * g->input[1] + g->output[0] * g->output[1]);
+    struct depthwise product = {
+        .channels = l.channels,
+        .zeros = job->workspace,
+        .sums = sums,
+        .across = l.vectors > 1 && pixels * l.pixel <= NEAR_BYTES,
+    };
     set_lines(&l, &vertical, &horizontal, &product);
     product.next_rows = vertical.source_step;
     product.result_ahead = l.unit * g->output[1] * l.pixel;

@@ -18,7 +18,7 @@ enum {
     MAX_RUN = 1 << 10,           /* values */
     MAX_SCRATCH_BYTES = 1 << 20, /* of a thread */
     RANGE_BYTES = 640 << 10,     /* wanted of an item's copies, or its result: part of a second-level cache */
-    AHEAD_PRODUCTS = 64,         /* of vectors, for a cache line, from which on it is fetched before */
+    AHEAD_PRODUCTS = 64,         /* of vectors for each cache line, from which on lines are fetched ahead */
     PIECE_BYTES = 256,           /* wanted of a pixel at a time */
     CHUNKS = 16,                 /* for balance between threads ... */
     ITEMS = 8,                   /* ... and with groups: ranges of sets, then chunks */
@@ -39,7 +39,7 @@ struct layout {
     int64_t block, image_blocks;   /* lines in a block, blocks in an image */
     int64_t part;                  /* pixels of a line that are summed in registers */
     int64_t chunks, blocks;        /* chunks of the batch, blocks in a chunk */
-    bool ahead;                    /* whether what a block reads is fetched before */
+    bool ahead;                    /* whether what the next block reads is fetched */
     int64_t partial;               /* bytes of a chunk's result */
     int64_t lines, gradients;      /* bytes of the copied lines and of the gradient's */
     int64_t scratch;               /* bytes of a thread's */
@@ -88,7 +88,7 @@ static bool find_layout(const struct conv2d_plan *plan, const struct kernels *ke
     l->range = max64(min64(min64(most, wanted), l->sets), 1);
     l->ranges = ceil_div(l->sets, l->range);
     l->scratch = l->range * (l->lines + l->gradients);
-    /* A processor foresees whole pixels by itself, and with few products for each line of them there is no time. */
+    /* Processors foresee whole pixels by themselves, and few products for a cache line leave no time to fetch it. */
     int64_t vectors = l->panels.groups * l->panels.padded / kernels->lanes * g->kernel[0] * l->rows;
     l->ahead = g->groups > 1 || vectors * 64 >= AHEAD_PRODUCTS * (l->inputs + l->outputs) * size;
     int64_t chunks = min64(l->sets > 1 ? ITEMS / l->ranges : CHUNKS, PARTIAL_BYTES / max64(l->sets * l->partial, 1));
