@@ -46,9 +46,12 @@ LARGE_CONV_CASES = [
     ConvCase("narrow-groups", (2, 40, 30, 31), (40, 4, 3, 3), padding=1, groups=10),
     ConvCase("groups-in-turns", (2, 48, 33, 42), (48, 8, 3, 3), stride=2, padding=1, groups=6),
     ConvCase("groups-of-a-vector", (1, 96, 15, 40), (96, 16, 3, 3), padding=1, groups=6),
+    ConvCase("groups-of-two-vectors", (3, 192, 16, 15), (192, 32, 3, 3), padding=1, groups=6),
     ConvCase("depthwise", (2, 70, 40, 41), (70, 1, 3, 3), padding=1, groups=70),
     ConvCase("depthwise-multiplier", (2, 40, 40, 41), (80, 1, 3, 3), stride=2, padding=1, groups=40),
     ConvCase("depthwise-long-rows", (1, 40, 3, 1500), (40, 1, 3, 3), padding=1, groups=40),
+    ConvCase("depthwise-far", (1, 70, 150, 151), (70, 1, 3, 3), padding=1, groups=70),
+    ConvCase("depthwise-far-strided", (1, 70, 190, 191), (70, 1, 3, 3), stride=2, padding=1, groups=70),
     ConvCase("depthwise-past-caches", (1, 64, 130, 129), (64, 1, 1, 3), padding=(0, 1), groups=64),
 ]
 
