@@ -73,8 +73,10 @@ static bool find_layout(const struct conv2d_plan *plan, const struct kernels *ke
     };
     l->rows = exchanged ? out : l->run;
     l->line = l->width * l->inputs;
-    int64_t lines = LINES_BYTES / max64(l->line * size, 1) - (g->kernel[0] - 1) * g->dilation[0];
-    l->block = max64(min64(l->block, (lines - 1) / g->stride[0] + 1), 1);
+    if (g->kernel[0] > 1) { /* else each line is read but once */
+        int64_t lines = LINES_BYTES / max64(l->line * size, 1) - (g->kernel[0] - 1) * g->dilation[0];
+        l->block = max64(min64(l->block, (lines - 1) / g->stride[0] + 1), 1);
+    }
     l->image_blocks = ceil_div(g->output[0], l->block);
     l->block = max64(ceil_div(g->output[0], max64(l->image_blocks, 1)), 1);
     l->lines = set_bytes(((l->block - 1) * g->stride[0] + (g->kernel[0] - 1) * g->dilation[0] + 1) * l->line * size);
