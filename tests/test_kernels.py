@@ -50,7 +50,9 @@ LARGE_CONV_CASES = [
     ConvCase("depthwise", (2, 70, 40, 41), (70, 1, 3, 3), padding=1, groups=70),
     ConvCase("depthwise-multiplier", (2, 40, 40, 41), (80, 1, 3, 3), stride=2, padding=1, groups=40),
     ConvCase("depthwise-long-rows", (1, 40, 3, 1500), (40, 1, 3, 3), padding=1, groups=40),
-    ConvCase("depthwise-far", (1, 70, 150, 151), (70, 1, 3, 3), padding=1, groups=70),
+    ConvCase("depthwise-16", (2, 16, 30, 31), (16, 1, 3, 3), padding=1, groups=16),
+    ConvCase("depthwise-8", (2, 8, 30, 31), (8, 1, 3, 3), padding=1, groups=8),
+    ConvCase("depthwise-4", (2, 4, 30, 31), (4, 1, 3, 3), padding=1, groups=4),
     ConvCase("depthwise-far-strided", (1, 70, 190, 191), (70, 1, 3, 3), stride=2, padding=1, groups=70),
     ConvCase("depthwise-past-caches", (1, 64, 130, 129), (64, 1, 1, 3), padding=(0, 1), groups=64),
 ]

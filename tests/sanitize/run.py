@@ -106,7 +106,8 @@ TOOLS = {
             "misaligned_read": "misaligned-pointer-use .*faults.c",
             **OUT_OF_BOUNDS,
         },
-        short="not deep and not 3x3_1 and not float64 and not adjoint and not order and not threads and not isa_cap",
+        short="not deep and not far and not 3x3_1 and not float64 and not adjoint and not order and not threads"
+        " and not isa_cap",
     ),
     "tsan": Tool(
         reports=sanitizer_reports,
@@ -118,7 +119,7 @@ TOOLS = {
             "AUTOGRAD_NUM_THREADS": "2",  # on a single processor, too
         },
         faults={"race_in_pool": "data race .* in add_one", "shared_result": "data race"},
-        short="(threads or fork or splitting) and not number_of_threads",
+        short="(threads or fork or splitting) and not number_of_threads and not far",
     ),
     "valgrind": Tool(
         reports=valgrind_reports,
