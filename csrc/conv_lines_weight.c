@@ -207,7 +207,7 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
     struct layout l;
     find_layout(plan, job->kernels, &l);
     int64_t size = plan->element_size, pixel = g->in_channels * size;
-    int64_t begin = item % l.ranges * l.range, sets = max64(min64(l.range, l.sets - begin), 0), chunk = item / l.ranges;
+    int64_t begin = item % l.ranges * l.range, sets = min64(l.range, l.sets - begin), chunk = item / l.ranges;
     char *partial = job->workspace + (chunk * l.sets + begin) * l.partial;
     char *copied_lines = job->workspace + l.chunks * l.sets * l.partial + thread * l.scratch;
     char *copied_gradients = copied_lines + l.range * l.lines;
@@ -250,10 +250,10 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
             block.lines_step = l.lines;
         }
 
-        int64_t row = block.image * g->output[0] + block.top, y_end = g->batch * g->output[0] * g->output[1];
-        block.gradients = job->y + (row * g->output[1] * g->out_channels + begin * l.outputs) * size;
-        read = (row + block.rows) * g->output[1] * g->out_channels * size + (l.exchanged ? 0 : overhang);
-        if (l.turns > 1 || read > y_end * g->out_channels * size) {
+        int64_t row = block.image * g->output[0] + block.top, row_size = g->output[1] * g->out_channels * size;
+        block.gradients = job->y + row * row_size + begin * l.outputs * size;
+        read = (row + block.rows) * row_size + (l.exchanged ? 0 : overhang);
+        if (l.turns > 1 || read > g->batch * g->output[0] * row_size) {
             /* Channels of groups must take turns, or whole vectors of columns would reach over the end of the array. */
             struct line_copy copy = {
                 .image = block.gradients,
