@@ -216,8 +216,8 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
         .zeros = job->workspace,
         .stream = streams(result, l.pixel, quarters),
     };
-    set_range(&l, job->kernels, item / l.blocks, &product);
-    int64_t block = item % l.blocks * l.block, last = product.last;
+    set_range(&l, job->kernels, item % l.splits, &product);
+    int64_t block = item / l.splits * l.block, last = product.last;
     for (; product.first < last; product.first = product.last) {
         product.last = min64(product.first + l.nest, last);
         for (int64_t line = block; line < min64(block + l.block, l.rows); line++)
@@ -261,7 +261,7 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
     const struct conv2d_geometry *g = &plan->geometry;
     struct layout l = layout_of(plan, job->kernels);
     struct axis vertical = walk_output(g, 0), horizontal = walk_output(g, 1);
-    int64_t chunk = item % l.blocks, vector_size = l.taps * job->kernels->lanes * plan->element_size;
+    int64_t chunk = item / l.splits, vector_size = l.taps * job->kernels->lanes * plan->element_size;
     char *sums = job->workspace + l.zeros + chunk * l.sums;
     struct run *runs = (struct run *)(job->workspace + l.zeros + l.blocks * l.sums + thread * l.scratch + l.axes);
     const void **lines = (const void **)(runs + l.unit);
@@ -275,7 +275,7 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
     set_lines(&l, &vertical, &horizontal, &product);
     product.next_rows = vertical.source_step;
     product.result_ahead = l.unit * g->output[1] * l.pixel;
-    set_range(&l, job->kernels, item / l.blocks, &product);
+    set_range(&l, job->kernels, item % l.splits, &product);
     memset(sums + product.first * vector_size, 0, (size_t)((product.last - product.first) * vector_size));
 
     int64_t end = min64((chunk + 1) * l.block, l.rows);

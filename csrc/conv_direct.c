@@ -389,7 +389,7 @@ static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread)
     const struct conv2d_geometry *g = &plan->geometry;
     struct layout l = layout_of(plan, kernels_of(plan, job->kernels));
     int64_t size = plan->element_size, phases = l.phases[0] * l.phases[1];
-    int64_t run = item % l.runs, phase = item / l.runs % phases, split = item / l.runs / phases;
+    int64_t phase = item % phases, run = item / phases % l.runs, split = item / phases / l.runs;
 
     struct range range = {
         .walk = walk_of(plan, phase / l.phases[1], phase % l.phases[1]),

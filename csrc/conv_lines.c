@@ -338,8 +338,8 @@ static void multiply(const struct conv2d_job *job, enum form form, int64_t item,
     }
 
     struct ahead ahead = {0};
-    if (item + plan->threads < plan->items[1]) {
-        struct block next = block_of(&l, item + plan->threads);
+    if (item + 1 < plan->items[1]) {
+        struct block next = block_of(&l, item + 1);
         bool below = next.image == b.image && next.begin == b.begin;
         int64_t top = max64(next.first, below ? b.first + b.count : 0);
         int64_t rows = max64(min64(next.first + next.count, source_size[0]) - top, 0);

@@ -3,8 +3,9 @@
  * Not OpenMP: its usual runtime hangs a child that was forked after a parallel region, exits the process when a thread
  * cannot be created, and spins on cores that other libraries need. Here workers start on first use, wait awake for a
  * moment, giving way to whoever wants the processor, and then sleep; a forked child begins with an empty pool, and when
- * threads cannot be had the loop runs on those there are. Items are handed out one by one; which thread computes an item
- * never changes what it computes. */
+ * threads cannot be had the loop runs on those there are. Each thread has a range of the items, the same in every loop of
+ * as many, so that it meets what it wrote to its caches before; one that is done takes items of the others' ranges. Which
+ * thread computes an item never changes what it computes. */
 #define _GNU_SOURCE
 #include <pthread.h>
 #include <sched.h>
@@ -17,6 +18,12 @@
  * stage or layer often follows at once. */
 enum { SPIN_NANOSECONDS = 250000, PAUSES = 100 };
 
+/* The items that a thread takes first; in a cache line of its own. */
+struct range {
+    _Alignas(64) atomic_int_fast64_t next;
+    int64_t end;
+};
+
 static struct {
     pthread_mutex_t busy;  /* held by the caller whose loop the pool runs */
     pthread_mutex_t mutex; /* guards what follows, except the atomics */
@@ -24,12 +31,11 @@ static struct {
     int32_t workers;                 /* threads started */
     pthread_t threads[MAX_THREADS - 1];
     int left;                        /* the processor that they were last kept off, or -1 */
-    int32_t wanted;                  /* workers that may still join the current loop */
-    int32_t joined;                  /* workers that have joined it, which numbers them */
+    int32_t wanted;                  /* the first so many workers may still join the current loop */
     atomic_int active;               /* workers inside it */
     atomic_uint_fast64_t generation; /* counts loops */
-    atomic_int_fast64_t next;
-    int64_t end;
+    struct range ranges[MAX_THREADS];
+    int32_t count;                   /* of ranges in use: the caller's and `wanted` workers' */
     bool flush;
     parallel_body *body;
     const void *context;
@@ -84,16 +90,19 @@ static inline void restore_denormals(uint64_t mode) {
 #endif
 }
 
-static void work(int32_t thread, int64_t end, bool flush, parallel_body *body, const void *context) {
+static void work(int32_t thread, int32_t count, bool flush, parallel_body *body, const void *context) {
     uint64_t mode = flush ? flush_denormals() : 0;
-    for (int64_t item; (item = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed)) < end;)
-        body(context, item, thread);
+    for (int32_t i = 0; i < count; i++) {
+        struct range *range = &pool.ranges[(thread + i) % count];
+        for (int64_t item; (item = atomic_fetch_add_explicit(&range->next, 1, memory_order_relaxed)) < range->end;)
+            body(context, item, thread);
+    }
     if (flush)
         restore_denormals(mode);
 }
 
-static void *worker(void *unused) {
-    (void)unused;
+static void *worker(void *number) {
+    const int32_t thread = (int32_t)(intptr_t)number;
     uint_fast64_t seen = 0;
     for (;;) {
         SPIN_WHILE(atomic_load(&pool.generation) == seen)
@@ -101,16 +110,14 @@ static void *worker(void *unused) {
         while (atomic_load(&pool.generation) == seen)
             pthread_cond_wait(&pool.wake, &pool.mutex);
         seen = atomic_load(&pool.generation);
-        if (pool.wanted > 0) {
-            int32_t thread = ++pool.joined;
-            pool.wanted--;
+        if (thread <= pool.wanted) {
             pool.active++;
-            int64_t end = pool.end;
+            int32_t count = pool.count;
             bool flush = pool.flush;
             parallel_body *body = pool.body;
             const void *context = pool.context;
             pthread_mutex_unlock(&pool.mutex);
-            work(thread, end, flush, body, context);
+            work(thread, count, flush, body, context);
             pthread_mutex_lock(&pool.mutex);
             if (--pool.active == 0)
                 pthread_cond_signal(&pool.done);
@@ -129,7 +136,6 @@ static void start_afresh(void) {
     pool.workers = 0;
     pool.left = -1;
     pool.wanted = 0;
-    pool.joined = 0;
     pool.active = 0;
     pool.generation = 0;
 }
@@ -145,7 +151,7 @@ static void start_workers(int32_t count) {
     pthread_sigmask(SIG_SETMASK, &all, &before);
     while (pool.workers < count) {
         pthread_t *thread = &pool.threads[pool.workers];
-        if (pthread_create(thread, NULL, worker, NULL) != 0)
+        if (pthread_create(thread, NULL, worker, (void *)(intptr_t)(pool.workers + 1)) != 0)
             break;
         pthread_detach(*thread);
         pool.workers++;
@@ -192,18 +198,20 @@ void parallel_for(int64_t begin, int64_t end, int32_t threads, bool flush, paral
     leave_processor();
 
     pthread_mutex_lock(&pool.mutex);
-    pool.end = end;
     pool.flush = flush;
     pool.body = body;
     pool.context = context;
-    pool.joined = 0;
     pool.wanted = helpers;
-    atomic_store(&pool.next, begin);
+    pool.count = helpers + 1;
+    for (int32_t i = 0; i <= helpers; i++) {
+        atomic_store_explicit(&pool.ranges[i].next, begin + (end - begin) * i / pool.count, memory_order_relaxed);
+        pool.ranges[i].end = begin + (end - begin) * (i + 1) / pool.count;
+    }
     atomic_fetch_add(&pool.generation, 1);
     pthread_cond_broadcast(&pool.wake);
     pthread_mutex_unlock(&pool.mutex);
 
-    work(0, end, flush, body, context);
+    work(0, helpers + 1, flush, body, context);
 
     pthread_mutex_lock(&pool.mutex);
     pool.wanted = 0; /* a worker that wakes only now is not waited for */
