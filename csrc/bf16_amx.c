@@ -238,7 +238,9 @@ const struct bf16 bf16_amx = {
                 .gemm = gemm_amx,
                 .gemm_over_pixels = gemm_over_pixels_amx},
     .tiles = true,
+    .lines = &bf16_avx512.kernels,
     .round = bf16_round,
+    .round_pixels = bf16_round_pixels,
     .round_pairs = bf16_round_pairs,
 };
 

@@ -14,6 +14,8 @@
 #define MULTIPLY_ADD(pair, pairs, sum) \
     ((V)_mm512_dpbf16_ps((__m512)(sum), (__m512bh)_mm512_set1_ps(pair), (__m512bh)(pairs)))
 #include "gemm.inc"
+#include "transpose.inc"
+#include "lines.inc"
 
 enum {
     MAGNITUDE = 0x7fffffff,
@@ -45,6 +47,13 @@ static inline __m512i round_two(__m512 low, __m512 high, __m512i *greatest) {
     return both;
 }
 
+/* Pairs of a number of the lower and one of the upper half of round_two's. */
+static inline __m512i pair_up(__m512i both) {
+    const __m512i low_halves = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i high_halves = _mm512_add_epi32(low_halves, _mm512_set1_epi32(16));
+    return _mm512_permutexvar_epi16(_mm512_or_si512(low_halves, _mm512_slli_epi32(high_halves, 16)), both);
+}
+
 static inline bool all_finite(__m512i greatest) {
     const short infinite = (short)0xff00;
     return _mm512_cmp_epu16_mask(greatest, _mm512_set1_epi16(infinite), _MM_CMPINT_NLT) == 0;
@@ -62,17 +71,45 @@ static bool round_whole(const float *from, int64_t count, uint16_t *to) {
     return all_finite(greatest);
 }
 
-/* A pair takes a number of the lower and one of the upper half of round_two's. */
+/* Each pixel is padded to whole pairs. As many as fill a vector of pairs are taken from two vectors of numbers. */
+bool bf16_round_pixels(const float *from, int64_t pixels, int64_t channels, uint16_t *to) {
+    const int64_t pairs = ceil_div(channels, 2), at_once = 16 / max64(pairs, 1);
+    if (channels % 2 == 0)
+        return round_whole(from, pixels * channels, to);
+    bool good = true;
+    int64_t pixel = 0;
+    if (at_once > 0) {
+        int first[16];
+        for (int64_t i = 0; i < 16; i++)
+            first[i] = (int)min64(i / pairs * channels + i % pairs * 2, 31);
+        const __m512i low = _mm512_loadu_si512(first), high = _mm512_add_epi32(low, _mm512_set1_epi32(1));
+        __mmask16 written = first_of(at_once * pairs), paired = 0;
+        for (int64_t i = 0; i < at_once * pairs; i++)
+            paired |= (__mmask16)((i % pairs * 2 + 1 < channels) << i);
+        __m512i greatest = _mm512_setzero_si512();
+        for (; pixel < pixels; pixel += at_once, to += 2 * at_once * pairs, from += at_once * channels) {
+            int64_t count = min64(pixels - pixel, at_once);
+            __m512 a = _mm512_maskz_loadu_ps(first_of(count * channels), from);
+            __m512 b = _mm512_maskz_loadu_ps(first_of(max64(count * channels - 16, 0)), from + 16);
+            __m512i halves = round_two(_mm512_permutex2var_ps(a, low, b),
+                                       _mm512_maskz_permutex2var_ps(paired, a, high, b), &greatest);
+            __mmask16 here = count < at_once ? first_of(count * pairs) : written;
+            _mm512_mask_storeu_epi32(to, here, pair_up(halves));
+        }
+        return all_finite(greatest);
+    }
+    for (; pixel < pixels; pixel++, from += channels, to += 2 * pairs)
+        good &= round_whole(from, channels, to);
+    return good;
+}
+
 static bool round_whole_pairs(const float *first, const float *second, int64_t count, uint32_t *to) {
-    const __m512i low_halves = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-    const __m512i high_halves = _mm512_add_epi32(low_halves, _mm512_set1_epi32(16));
-    const __m512i halves = _mm512_or_si512(low_halves, _mm512_slli_epi32(high_halves, 16));
     __m512i greatest = _mm512_setzero_si512();
     for (int64_t i = 0; i < count; i += 16) {
         __mmask16 valid = first_of(count - i);
         __m512 low = _mm512_maskz_loadu_ps(valid, first + i);
         __m512 high = second ? _mm512_maskz_loadu_ps(valid, second + i) : _mm512_setzero_ps();
-        _mm512_mask_storeu_epi32(to + i, valid, _mm512_permutexvar_epi16(halves, round_two(low, high, &greatest)));
+        _mm512_mask_storeu_epi32(to + i, valid, pair_up(round_two(low, high, &greatest)));
     }
     return all_finite(greatest);
 }
@@ -118,8 +155,13 @@ const struct bf16 bf16_avx512 = {
                 .vectors = NAME(VECTORS),
                 .clear = NAME(clear),
                 .gemm = NAME(gemm),
-                .gemm_over_pixels = NAME(gemm_over_pixels)},
+                .gemm_over_pixels = NAME(gemm_over_pixels),
+                .line_planes = NAME(line_planes),
+                .line_gemm = NAME(line_gemm),
+                .line_outer = NAME(line_outer)},
+    .lines = &bf16_avx512.kernels,
     .round = bf16_round,
+    .round_pixels = bf16_round_pixels,
     .round_pairs = bf16_round_pairs,
 };
 

@@ -1,9 +1,10 @@
 /* Convolution and its input gradient on bfloat16 numbers, two of which are multiplied where one float is.
  *
  * Two neighbours along the reduction (channels of the source) are a pair, as large as a float. So this is the direct
- * algorithm on a problem with half as many source channels, and with another multiply-add. Stage 0 rounds source and
- * weights to pairs, of one or more parts; the other stages are the direct algorithm's. Where a single tap reads pairs of
- * one part, it is the direct algorithm that rounds the source, block by block. Of several products of parts, the smaller
+ * algorithm, or that over copied lines for few channels, on a problem with half as many source channels, and with another
+ * multiply-add. Stage 0 rounds source and weights to pairs, of one or more parts; the other stages are that algorithm's.
+ * Where a single tap reads pairs of one part, it is the direct algorithm that rounds the source, block by block. Of several
+ * products of parts, the smaller
  * are summed first, over the whole reduction: next to them the roundings of the last sum are the only large ones, as many
  * as in a sum of floats. */
 #include "internal.h"
@@ -11,7 +12,8 @@
 enum { ROUNDED_AT_ONCE = 1 << 15 }; /* values of the source, in an item */
 
 struct layout {
-    struct conv2d_plan pairs;                 /* the plan of the direct algorithm */
+    struct conv2d_plan pairs;                 /* the plan of the algorithm that multiplies */
+    const struct kernels *kernels;            /* its kernels */
     int64_t source_channels, parts;           /* of the source */
     int64_t pixels;                           /* of the source, that stage 0 rounds */
     int64_t pixels_at_once, filters, threads; /* of an item: pixels; items of weights */
@@ -21,14 +23,19 @@ struct layout {
 
 static bool forward(const struct conv2d_plan *plan) { return plan->map == CONV2D; }
 
-static struct layout layout_of(const struct conv2d_plan *plan) {
+static struct layout layout_of(const struct conv2d_plan *plan, const struct conv2d_algorithm *multiplier) {
     const struct conv2d_geometry *g = &plan->geometry;
-    struct layout l = {.pairs = *plan, .source_channels = forward(plan) ? g->in_channels : g->out_channels};
+    const struct bf16 *bf16 = bf16_for(plan->isa, plan->element_size);
+    struct layout l = {
+        .pairs = *plan,
+        .kernels = multiplier == &lines ? bf16->lines : &bf16->kernels,
+        .source_channels = forward(plan) ? g->in_channels : g->out_channels,
+    };
     const int64_t *size = forward(plan) ? g->input : g->output;
     int64_t *channels = forward(plan) ? &l.pairs.geometry.in_channels : &l.pairs.geometry.out_channels;
     *channels = ceil_div(*channels, 2);
     l.parts = parts_of(plan->products);
-    if (g->kernel[0] * g->kernel[1] == 1 && l.parts == 1 && l.source_channels % 2 == 0)
+    if (multiplier == &direct && g->kernel[0] * g->kernel[1] == 1 && l.parts == 1 && l.source_channels % 2 == 0)
         l.pairs.unrounded = l.source_channels;
     else
         l.pixels = g->batch * size[0] * size[1];
@@ -41,13 +48,13 @@ static struct layout layout_of(const struct conv2d_plan *plan) {
     return l;
 }
 
-static bool plan_products(struct conv2d_plan *plan, int32_t products) {
-    const struct bf16 *bf16 = bf16_for(plan->isa, plan->element_size);
-    if (!bf16 || plan->map == CONV2D_WEIGHT || plan->geometry.groups != 1)
+static bool plan_products(struct conv2d_plan *plan, const struct conv2d_algorithm *multiplier, int32_t products) {
+    bool served = bf16_for(plan->isa, plan->element_size) && plan->map != CONV2D_WEIGHT && plan->geometry.groups == 1;
+    if (!served)
         return false;
     plan->products = products;
-    struct layout l = layout_of(plan);
-    if (!direct.plan(&l.pairs, &bf16->kernels))
+    struct layout l = layout_of(plan, multiplier);
+    if (!multiplier->plan(&l.pairs, l.kernels))
         return false;
     plan->stages = 3;
     plan->items[0] = ceil_div(l.pixels, l.pixels_at_once) + l.filters;
@@ -62,17 +69,22 @@ static bool plan_products(struct conv2d_plan *plan, int32_t products) {
 
 static bool plan_one(struct conv2d_plan *plan, const struct kernels *kernels) {
     (void)kernels;
-    return plan_products(plan, 1);
+    return plan_products(plan, &direct, 1);
 }
 
 static bool plan_three(struct conv2d_plan *plan, const struct kernels *kernels) {
     (void)kernels;
-    return plan_products(plan, 3);
+    return plan_products(plan, &direct, 3);
 }
 
 static bool plan_six(struct conv2d_plan *plan, const struct kernels *kernels) {
     (void)kernels;
-    return plan_products(plan, 6);
+    return plan_products(plan, &direct, 6);
+}
+
+static bool plan_lines(struct conv2d_plan *plan, const struct kernels *kernels) {
+    (void)kernels;
+    return plan_products(plan, &lines, 1);
 }
 
 static bool round_source(const struct conv2d_job *job, const struct layout *l, int64_t item) {
@@ -80,8 +92,8 @@ static bool round_source(const struct conv2d_job *job, const struct layout *l, i
     int64_t first = item * l->pixels_at_once, count = min64(l->pixels - first, l->pixels_at_once);
     const float *from = (const float *)(forward(job->plan) ? job->x : job->y) + first * l->source_channels;
     char *to = job->workspace + first * l->parts * l->pixel;
-    if (l->source_channels % 2 == 0 && l->parts == 1)
-        return bf16->round(from, count * l->source_channels, 1, to, 0);
+    if (l->parts == 1)
+        return bf16->round_pixels(from, count, l->source_channels, (uint16_t *)to);
     bool good = true;
     for (int64_t pixel = 0; pixel < count; pixel++, from += l->source_channels, to += l->parts * l->pixel)
         good &= bf16->round(from, l->source_channels, l->parts, to, l->pixel);
@@ -112,30 +124,45 @@ static bool round_weights(const struct conv2d_job *job, const struct layout *l, 
     return good;
 }
 
-static void round_operands(const struct conv2d_job *job, int64_t item, int32_t thread) {
-    (void)thread;
-    struct layout l = layout_of(job->plan);
+static void round_operands(const struct conv2d_job *job, const struct conv2d_algorithm *multiplier, int64_t item) {
+    struct layout l = layout_of(job->plan, multiplier);
     int64_t items = ceil_div(l.pixels, l.pixels_at_once);
     if (!(item < items ? round_source(job, &l, item) : round_weights(job, &l, item - items)))
         atomic_store_explicit(job->status, STATUS_NOT_FINITE, memory_order_relaxed);
 }
 
-static void run_direct(const struct conv2d_job *job, int stage, int64_t item, int32_t thread) {
-    struct layout l = layout_of(job->plan);
+static void run(const struct conv2d_job *job, const struct conv2d_algorithm *multiplier, int stage, int64_t item,
+                int32_t thread) {
+    struct layout l = layout_of(job->plan, multiplier);
+    for (int s = 0; s < 2; s++)
+        l.pairs.items[s] = job->plan->items[s + 1];
     struct conv2d_job pairs = *job;
     pairs.plan = &l.pairs;
-    pairs.kernels = &bf16_for(job->plan->isa, job->plan->element_size)->kernels;
+    pairs.kernels = l.kernels;
     if (!l.pairs.unrounded)
         *(forward(job->plan) ? &pairs.x : &pairs.y) = job->workspace;
     pairs.weight = job->workspace + l.source;
     pairs.workspace = job->workspace + l.source + l.weights;
-    direct.stage[stage](&pairs, item, thread);
+    multiplier->stage[stage](&pairs, item, thread);
 }
 
-static void pack(const struct conv2d_job *job, int64_t item, int32_t thread) { run_direct(job, 0, item, thread); }
+/* The stages for each algorithm that multiplies. */
+#define STAGES(multiplier) \
+    static void round_for_##multiplier(const struct conv2d_job *job, int64_t item, int32_t thread) { \
+        (void)thread; \
+        round_operands(job, &multiplier, item); \
+    } \
+    static void pack_##multiplier(const struct conv2d_job *job, int64_t item, int32_t thread) { \
+        run(job, &multiplier, 0, item, thread); \
+    } \
+    static void multiply_##multiplier(const struct conv2d_job *job, int64_t item, int32_t thread) { \
+        run(job, &multiplier, 1, item, thread); \
+    }
+STAGES(direct)
+STAGES(lines)
 
-static void multiply(const struct conv2d_job *job, int64_t item, int32_t thread) { run_direct(job, 1, item, thread); }
-
-const struct conv2d_algorithm direct_bf16 = {"direct_bf16", plan_one, {round_operands, pack, multiply}};
-const struct conv2d_algorithm direct_bf16x3 = {"direct_bf16x3", plan_three, {round_operands, pack, multiply}};
-const struct conv2d_algorithm direct_bf16x6 = {"direct_bf16x6", plan_six, {round_operands, pack, multiply}};
+#define STAGES_OF(multiplier) {round_for_##multiplier, pack_##multiplier, multiply_##multiplier}
+const struct conv2d_algorithm direct_bf16 = {"direct_bf16", plan_one, STAGES_OF(direct)};
+const struct conv2d_algorithm direct_bf16x3 = {"direct_bf16x3", plan_three, STAGES_OF(direct)};
+const struct conv2d_algorithm direct_bf16x6 = {"direct_bf16x6", plan_six, STAGES_OF(direct)};
+const struct conv2d_algorithm lines_bf16 = {"lines_bf16", plan_lines, STAGES_OF(lines)};

@@ -7,7 +7,11 @@
  * many as fill a vector with their output channels and take turns there, in copies of source and gradient. Each block
  * of it is summed in registers and added to the item's partial result: short sums of sums lose fewer digits than one
  * long sum. Meanwhile what the next set or block reads is fetched. Stage 1 adds the partial results in order and writes
- * them as OIHW. */
+ * them as OIHW.
+ *
+ * On bfloat16 numbers, an element of an image in the first half of the batch and that of one in the second half are a
+ * pair, which takes the place of a float: this is a problem of half as many images, whose lines are rounded when they are
+ * copied. */
 #include <string.h>
 #include "lines.h"
 #include "panel.h"
@@ -99,10 +103,28 @@ static bool find_layout(const struct conv2d_plan *plan, const struct kernels *ke
     return true;
 }
 
-static bool plan_lines_weight(struct conv2d_plan *plan, const struct kernels *kernels) {
-    const struct conv2d_geometry *g = &plan->geometry;
+/* The plan of the problem that is summed, and its kernels. */
+struct task {
+    struct conv2d_plan plan;
+    const struct kernels *kernels;
+    const struct bf16 *bf16; /* or NULL */
+};
+
+static struct task floats(const struct conv2d_plan *plan, const struct kernels *kernels) {
+    return (struct task){*plan, kernels, NULL};
+}
+
+static struct task pairs(const struct conv2d_plan *plan) {
+    struct task task = {*plan, NULL, bf16_for(plan->isa, plan->element_size)};
+    task.kernels = task.bf16->lines;
+    task.plan.geometry.batch = ceil_div(plan->geometry.batch, 2);
+    return task;
+}
+
+static bool plan_task(struct conv2d_plan *plan, const struct task *task) {
+    const struct conv2d_geometry *g = &task->plan.geometry;
     struct layout l;
-    if (plan->map != CONV2D_WEIGHT || !find_layout(plan, kernels, &l))
+    if (!find_layout(&task->plan, task->kernels, &l))
         return false;
     double weights = (double)l.sets * l.panels.groups * l.panels.padded * g->kernel[0] * l.rows;
     plan->stages = 2;
@@ -112,6 +134,19 @@ static bool plan_lines_weight(struct conv2d_plan *plan, const struct kernels *ke
     plan->nanoseconds[1] = weights * l.chunks / l.kernels->lanes;
     plan->workspace_size = l.chunks * l.sets * l.partial + plan->threads * l.scratch;
     return true;
+}
+
+static bool plan_floats(struct conv2d_plan *plan, const struct kernels *kernels) {
+    struct task task = floats(plan, kernels);
+    return plan->map == CONV2D_WEIGHT && plan_task(plan, &task);
+}
+
+static bool plan_pairs(struct conv2d_plan *plan, const struct kernels *kernels) {
+    (void)kernels;
+    if (plan->map != CONV2D_WEIGHT || plan->geometry.groups > 1 || !bf16_for(plan->isa, plan->element_size))
+        return false;
+    struct task task = pairs(plan);
+    return plan_task(plan, &task);
 }
 
 /* Lets what was the source be the columns. */
@@ -143,12 +178,14 @@ static struct block block_of(const struct conv2d_geometry *g, const struct layou
     return block;
 }
 
-/* What block number b reads of the source and the gradient, from set number `begin` on, in so many shares. */
-static void look_at_block(const struct conv2d_job *job, const struct layout *l, int64_t b, int64_t begin, int64_t sets,
-                          int64_t shares, struct ahead ahead[2]) {
+/* What block number b reads of the source and the gradient, from set number `begin` on, in so many shares; of the images
+ * that lie `images` further on. */
+static void look_at_block(const struct conv2d_job *job, const struct layout *l, int64_t b, int64_t images, int64_t begin,
+                          int64_t sets, int64_t shares, struct ahead ahead[2]) {
     const struct conv2d_geometry *g = &job->plan->geometry;
     int64_t size = job->plan->element_size;
     struct block block = block_of(g, l, b);
+    block.image = min64(block.image + images, g->batch - 1);
     int64_t first = max64(block.first, 0), rows = min64(block.first + block.count, g->input[0]) - first;
     int64_t source = (block.image * g->input[0] + first) * g->input[1] * g->in_channels + begin * l->inputs;
     int64_t gradient = (block.image * g->output[0] + block.top) * g->output[1] * g->out_channels + begin * l->outputs;
@@ -160,7 +197,7 @@ static void look_at_block(const struct conv2d_job *job, const struct layout *l, 
 
 /* Products of a block in one set, which are added to the partial result unless they are the first. */
 static void multiply(const struct conv2d_plan *plan, const struct layout *l, const struct block *block, int64_t set,
-                     bool first, const char *next, struct ahead ahead[2], char *partial) {
+                     bool first, const char *next, struct ahead ahead[4], char *partial) {
     const struct conv2d_geometry *g = &plan->geometry;
     int64_t size = plan->element_size, step = g->stride[1] * l->inputs;
     int64_t next_bytes = next ? cache_lines(l->lines / g->kernel[0]) : 0;
@@ -170,8 +207,8 @@ static void multiply(const struct conv2d_plan *plan, const struct layout *l, con
         struct unit unit = unit_of(&l->panels, u);
         for (int64_t tap = 0; tap < g->kernel[0]; tap++)
             for (int64_t column = 0; column < g->output[1]; column += l->part) {
-                fetch_share(&ahead[0]);
-                fetch_share(&ahead[1]);
+                for (int i = 0; i < 4; i++)
+                    fetch_share(&ahead[i]);
                 char *sum = partial + (unit.before * g->kernel[0] + tap * unit.width) * l->rows * size;
                 struct line_outer outer = {
                     .rows = l->rows,
@@ -201,11 +238,12 @@ static void multiply(const struct conv2d_plan *plan, const struct layout *l, con
     }
 }
 
-static void accumulate(const struct conv2d_job *job, int64_t item, int32_t thread) {
-    const struct conv2d_plan *plan = job->plan;
+static void accumulate(const struct conv2d_job *job, const struct task *task, int64_t item, int32_t thread) {
+    const struct conv2d_plan *plan = &task->plan;
     const struct conv2d_geometry *g = &plan->geometry;
     struct layout l;
-    find_layout(plan, job->kernels, &l);
+    find_layout(plan, task->kernels, &l);
+    bool good = true;
     int64_t size = plan->element_size, pixel = g->in_channels * size;
     int64_t begin = item % l.ranges * l.range, sets = min64(l.range, l.sets - begin), chunk = item / l.ranges;
     char *partial = job->workspace + (chunk * l.sets + begin) * l.partial;
@@ -224,7 +262,11 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
         int64_t overhang = (l.panels.padded - l.panels.columns) * size;
         int64_t last = (block.image * g->input[0] + block.first + block.count - 1) * g->input[1] + low + l.width;
         int64_t read = last * pixel + (l.exchanged ? overhang : 0);
-        if (g->groups == 1 && block.first >= 0 && block.first + block.count <= g->input[0] && low >= 0 &&
+        /* Whether there is an image to pair with, and how far apart the two are. */
+        bool paired = block.image + g->batch < job->plan->geometry.batch;
+        int64_t source_step = g->batch * g->input[0] * g->input[1] * pixel;
+        int64_t gradient_step = g->batch * g->output[0] * g->output[1] * g->out_channels * size;
+        if (!task->bf16 && g->groups == 1 && block.first >= 0 && block.first + block.count <= g->input[0] && low >= 0 &&
             low + l.width <= g->input[1] && read <= g->batch * g->input[0] * g->input[1] * pixel) {
             /* There is no padding to add: the image itself will do. */
             block.lines = image_source + (block.first * g->input[1] + low) * pixel;
@@ -232,6 +274,8 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
         } else {
             struct line_copy copy = {
                 .image = image_source + begin * l.inputs * size,
+                .partner = paired ? image_source + source_step : NULL,
+                .bf16 = task->bf16,
                 .size = g->input,
                 .element_size = size,
                 .pixel = g->in_channels,
@@ -244,7 +288,7 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
                 .low = low,
                 .width = l.width,
             };
-            copy_lines(l.kernels, &copy, copied_lines);
+            good &= copy_lines(l.kernels, &copy, copied_lines);
             block.lines = copied_lines;
             block.line = l.line;
             block.lines_step = l.lines;
@@ -253,10 +297,13 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
         int64_t row = block.image * g->output[0] + block.top, row_size = g->output[1] * g->out_channels * size;
         block.gradients = job->y + row * row_size + begin * l.outputs * size;
         read = (row + block.rows) * row_size + (l.exchanged ? 0 : overhang);
-        if (l.turns > 1 || read > g->batch * g->output[0] * row_size) {
-            /* Channels of groups must take turns, or whole vectors of columns would reach over the end of the array. */
+        if (task->bf16 || l.turns > 1 || read > g->batch * g->output[0] * row_size) {
+            /* Pairs must be made, channels of groups must take turns, or whole vectors of columns would reach over the end
+             * of the array. */
             struct line_copy copy = {
                 .image = block.gradients,
+                .partner = paired ? block.gradients + gradient_step : NULL,
+                .bf16 = task->bf16,
                 .size = g->output,
                 .element_size = size,
                 .pixel = g->out_channels,
@@ -267,7 +314,7 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
                 .count = block.rows,
                 .width = g->output[1],
             };
-            copy_lines(l.kernels, &copy, copied_gradients);
+            good &= copy_lines(l.kernels, &copy, copied_gradients);
             block.gradients = copied_gradients;
             block.pixel = l.outputs;
             block.gradients_step = l.gradients;
@@ -275,23 +322,27 @@ static void accumulate(const struct conv2d_job *job, int64_t item, int32_t threa
             block.pixel = g->out_channels;
             block.gradients_step = l.outputs * size;
         }
-        struct ahead ahead[2] = {{0}};
-        if (l.ahead && b + 1 < end_block)
-            look_at_block(job, &l, b + 1, begin, sets, sets * products, ahead);
+        struct ahead ahead[4] = {{0}};
+        if (l.ahead && b + 1 < end_block) {
+            look_at_block(job, &l, b + 1, 0, begin, sets, sets * products, ahead);
+            if (task->bf16)
+                look_at_block(job, &l, b + 1, g->batch, begin, sets, sets * products, ahead + 2);
+        }
         for (int64_t set = 0; set < sets; set++) {
             bool copied = block.lines_step > 0 && set + 1 < sets;
             multiply(plan, &l, &block, set, b == begin_block, copied ? block.lines + (set + 1) * l.lines : NULL, ahead,
                      partial + set * l.partial);
         }
     }
+    if (!good)
+        atomic_store_explicit(job->status, STATUS_NOT_FINITE, memory_order_relaxed);
 }
 
-static void reduce(const struct conv2d_job *job, int64_t item, int32_t thread) {
-    (void)thread;
-    const struct conv2d_plan *plan = job->plan;
+static void reduce(const struct conv2d_job *job, const struct task *task, int64_t item) {
+    const struct conv2d_plan *plan = &task->plan;
     const struct conv2d_geometry *g = &plan->geometry;
     struct layout l;
-    find_layout(plan, job->kernels, &l);
+    find_layout(plan, task->kernels, &l);
     int64_t units = max64(l.panels.groups * l.panels.count, 1), set = item / units;
     struct unit unit = unit_of(&l.panels, item % units);
     int64_t size = plan->element_size, in = g->in_channels / g->groups, taps = g->kernel[0] * g->kernel[1];
@@ -334,4 +385,27 @@ static void reduce(const struct conv2d_job *job, int64_t item, int32_t thread) {
         unpack_panel(&panel, plan->element_size, total + turn * panel.columns * size, weights);
 }
 
-const struct conv2d_algorithm lines_weight = {"lines", plan_lines_weight, {accumulate, reduce}};
+static void accumulate_floats(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    struct task task = floats(job->plan, job->kernels);
+    accumulate(job, &task, item, thread);
+}
+
+static void reduce_floats(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    (void)thread;
+    struct task task = floats(job->plan, job->kernels);
+    reduce(job, &task, item);
+}
+
+static void accumulate_pairs(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    struct task task = pairs(job->plan);
+    accumulate(job, &task, item, thread);
+}
+
+static void reduce_pairs(const struct conv2d_job *job, int64_t item, int32_t thread) {
+    (void)thread;
+    struct task task = pairs(job->plan);
+    reduce(job, &task, item);
+}
+
+const struct conv2d_algorithm lines_weight = {"lines", plan_floats, {accumulate_floats, reduce_floats}};
+const struct conv2d_algorithm lines_bf16_weight = {"lines_bf16", plan_pairs, {accumulate_pairs, reduce_pairs}};

@@ -260,21 +260,24 @@ static const struct part_product part_products[MOST_PRODUCTS] = {{0, 2}, {1, 1},
 static inline int64_t parts_of(int32_t products) { return products == 1 ? 1 : products == 3 ? 2 : 3; }
 
 /* Products of bfloat16 pairs: kernels whose gemm takes two neighbours along the reduction as one element. round writes
- * `count` numbers side by side, padded with a zero to whole pairs; round_pairs pairs two lines (`second` may be NULL).
- * Either writes one part after another, `step` bytes apart, and returns false if a number is out of range: if it is not
+ * `count` numbers side by side, padded with a zero to whole pairs, and round_pixels the only part of some pixels, each padded
+ * like that; round_pairs pairs two lines (`second` may be NULL). round and round_pairs write one part after another, `step` bytes apart; all return false if a number is out of range: if it is not
  * finite, or its only part would not be, or if it is so large or small that products of several parts overflow or
  * parts underflow. */
 struct bf16 {
     bool (*supported)(void); /* on a processor with AVX-512 */
     struct kernels kernels;
     bool tiles; /* AMX: many more products at a time */
+    const struct kernels *lines; /* for copied lines, which tiles do not suit */
     bool (*round)(const float *from, int64_t count, int64_t parts, void *to, int64_t step);
+    bool (*round_pixels)(const float *from, int64_t pixels, int64_t channels, uint16_t *to);
     bool (*round_pairs)(const float *first, const float *second, int64_t count, int64_t parts, void *to, int64_t step);
 };
 
 #if defined(__x86_64__)
 extern const struct bf16 bf16_avx512, bf16_amx;
 bool bf16_round(const float *from, int64_t count, int64_t parts, void *to, int64_t step);
+bool bf16_round_pixels(const float *from, int64_t pixels, int64_t channels, uint16_t *to);
 bool bf16_round_pairs(const float *first, const float *second, int64_t count, int64_t parts, void *to, int64_t step);
 #endif
 
@@ -328,7 +331,7 @@ struct conv2d_algorithm {
     void (*stage[4])(const struct conv2d_job *, int64_t item, int32_t thread);
 };
 
-extern const struct conv2d_algorithm direct_bf16, direct_bf16x3, direct_bf16x6;
+extern const struct conv2d_algorithm direct_bf16, direct_bf16x3, direct_bf16x6, lines_bf16, lines_bf16_weight;
 extern const struct conv2d_algorithm direct_bf16_weight, direct_bf16x3_weight, direct_bf16x6_weight, few_pixels;
 extern const struct conv2d_algorithm direct, direct_weight, depthwise, depthwise_weight, winograd_2x2, winograd_4x4;
 extern const struct conv2d_algorithm winograd_2x2_weight, winograd_4x4_weight, lines, lines_weight, dots;

@@ -8,19 +8,23 @@ static void clear(const struct line_copy *c, int64_t pixels, char *to) {
         memset(to + set * c->set_step * c->element_size, 0, (size_t)(pixels * c->channels * c->element_size));
 }
 
-void copy_lines(const struct kernels *kernels, const struct line_copy *c, char *to) {
+bool copy_lines(const struct kernels *kernels, const struct line_copy *c, char *to) {
     int64_t begin = min64(max64(-c->low, 0), c->width), end = max64(min64(c->size[1] - c->low, c->width), begin);
     int64_t copied = c->channels * c->element_size;
-    bool whole = c->channels == c->pixel && c->turns == 1;
+    bool whole = c->channels == c->pixel && c->turns == 1, good = true;
     kernels = c->turns == 1 ? narrowed(kernels, c->channels) : kernels;
     for (int64_t row = c->first; row < c->first + c->count; row++, to += c->width * copied) {
         if (row < 0 || row >= c->size[0] || begin == end) {
             clear(c, c->width, to);
             continue;
         }
-        const char *from = c->image + (row * c->size[1] + c->low + begin) * c->pixel * c->element_size;
+        int64_t first = (row * c->size[1] + c->low + begin) * c->pixel * c->element_size;
+        const char *from = c->image + first;
         clear(c, begin, to);
-        if (whole)
+        if (c->bf16)
+            good &= c->bf16->round_pairs((const float *)from, c->partner ? (const float *)(c->partner + first) : NULL,
+                                         (end - begin) * c->channels, 1, to + begin * copied, 0);
+        else if (whole)
             memcpy(to + begin * copied, from, (size_t)((end - begin) * copied));
         else
             kernels->copy_pixels(&(struct pixel_copy){
@@ -35,6 +39,7 @@ void copy_lines(const struct kernels *kernels, const struct line_copy *c, char *
             });
         clear(c, c->width - end, to + end * copied);
     }
+    return good;
 }
 
 struct ahead look_ahead(const char *first, int64_t pixels, int64_t bytes, int64_t pixel, int64_t shares) {

@@ -19,14 +19,17 @@ static inline int64_t set_bytes(int64_t bytes) { return round_up(bytes, 128) + 6
 
 /* `count` lines of an image of size[0] lines of size[1] pixels, from line `first` on, and of each line `width` pixels from
  * column `low` on; zeros are what lies outside the image. A pixel has `pixel` elements, of which sets of channels are
- * copied, a set set_step elements after the other (see `pixel_copy`). */
+ * copied, a set set_step elements after the other (see `pixel_copy`). With bf16, elements of the image and of its
+ * `partner`, if there is one, are paired. */
 struct line_copy {
-    const char *image;
+    const char *image, *partner;
+    const struct bf16 *bf16;
     const int64_t *size;
     int64_t element_size, pixel, sets, channels, turns, set_step, first, count, low, width;
 };
 
-void copy_lines(const struct kernels *kernels, const struct line_copy *copy, char *to);
+/* False if a number is out of bf16's range. */
+bool copy_lines(const struct kernels *kernels, const struct line_copy *copy, char *to);
 
 /* Pieces of an array that will be copied or read soon, and how many of them to fetch at once. */
 struct ahead {
