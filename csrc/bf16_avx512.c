@@ -71,34 +71,35 @@ static bool round_whole(const float *from, int64_t count, uint16_t *to) {
     return all_finite(greatest);
 }
 
-/* Each pixel is padded to whole pairs. As many as fill a vector of pairs are taken from two vectors of numbers. */
+/* Pixels of an odd number of channels, up to 31: as many as fill a vector of pairs are taken from two of numbers. */
+static bool round_odd_pixels(const float *from, int64_t pixels, int64_t channels, uint16_t *to) {
+    const int64_t pairs = ceil_div(channels, 2), at_once = 16 / pairs;
+    int first[16];
+    __mmask16 paired = 0;
+    for (int64_t i = 0; i < 16; i++) {
+        first[i] = (int)min64(i / pairs * channels + i % pairs * 2, 31);
+        paired |= (__mmask16)((i % pairs < channels / 2) << i);
+    }
+    const __m512i low = _mm512_loadu_si512(first), high = _mm512_add_epi32(low, _mm512_set1_epi32(1));
+    __m512i greatest = _mm512_setzero_si512();
+    for (; pixels > 0; pixels -= at_once, from += at_once * channels, to += at_once * pairs * 2) {
+        int64_t count = min64(pixels, at_once), numbers = count * channels;
+        __m512 a = _mm512_maskz_loadu_ps(first_of(numbers), from);
+        __m512 b = _mm512_maskz_loadu_ps(first_of(max64(numbers - 16, 0)), from + 16);
+        __m512i both = round_two(_mm512_permutex2var_ps(a, low, b), _mm512_maskz_permutex2var_ps(paired, a, high, b),
+                                 &greatest);
+        _mm512_mask_storeu_epi32(to, first_of(count * pairs), pair_up(both));
+    }
+    return all_finite(greatest);
+}
+
 bool bf16_round_pixels(const float *from, int64_t pixels, int64_t channels, uint16_t *to) {
-    const int64_t pairs = ceil_div(channels, 2), at_once = 16 / max64(pairs, 1);
     if (channels % 2 == 0)
         return round_whole(from, pixels * channels, to);
+    if (channels < 32)
+        return round_odd_pixels(from, pixels, channels, to);
     bool good = true;
-    int64_t pixel = 0;
-    if (at_once > 0) {
-        int first[16];
-        for (int64_t i = 0; i < 16; i++)
-            first[i] = (int)min64(i / pairs * channels + i % pairs * 2, 31);
-        const __m512i low = _mm512_loadu_si512(first), high = _mm512_add_epi32(low, _mm512_set1_epi32(1));
-        __mmask16 written = first_of(at_once * pairs), paired = 0;
-        for (int64_t i = 0; i < at_once * pairs; i++)
-            paired |= (__mmask16)((i % pairs * 2 + 1 < channels) << i);
-        __m512i greatest = _mm512_setzero_si512();
-        for (; pixel < pixels; pixel += at_once, to += 2 * at_once * pairs, from += at_once * channels) {
-            int64_t count = min64(pixels - pixel, at_once);
-            __m512 a = _mm512_maskz_loadu_ps(first_of(count * channels), from);
-            __m512 b = _mm512_maskz_loadu_ps(first_of(max64(count * channels - 16, 0)), from + 16);
-            __m512i halves = round_two(_mm512_permutex2var_ps(a, low, b),
-                                       _mm512_maskz_permutex2var_ps(paired, a, high, b), &greatest);
-            __mmask16 here = count < at_once ? first_of(count * pairs) : written;
-            _mm512_mask_storeu_epi32(to, here, pair_up(halves));
-        }
-        return all_finite(greatest);
-    }
-    for (; pixel < pixels; pixel++, from += channels, to += 2 * pairs)
+    for (int64_t pixel = 0; pixel < pixels; pixel++, from += channels, to += channels + 1)
         good &= round_whole(from, channels, to);
     return good;
 }

@@ -119,9 +119,9 @@ static bool bf16_pays(const struct conv2d_plan *plan) {
 
 /* Two products in an instruction for two channels of the source, or in the weight gradient for those of two images. */
 static bool bf16_lines_pay(const struct conv2d_plan *plan) {
-    bool several = plan->map == CONV2D_WEIGHT ? plan->geometry.batch > 1 : source_channels(plan) > 1;
-    bool few = plan->map == CONV2D_WEIGHT ? plan->geometry.in_channels < 16 : source_channels(plan) < 16 && few_sources(plan);
-    return bf16_for(plan->isa, plan->element_size) && few && several && result_channels(plan) >= 16;
+    bool weight = plan->map == CONV2D_WEIGHT;
+    bool pairs = weight ? plan->geometry.batch > 1 : source_channels(plan) > 1 && few_sources(plan);
+    return bf16_for(plan->isa, plan->element_size) && pairs && source_channels(plan) < 16 && result_channels(plan) >= 16;
 }
 
 /* Three products of parts are no quicker than one of floats but in tiles, which take 32 channels at a time. */
@@ -150,8 +150,8 @@ static const struct {
     {&grouped_weight, HIGHEST, narrow_groups, "groups have at most 4 channels, and several fit in a vector"},
     {&direct_bf16, MEDIUM, bf16_pays, "bfloat16, channels enough: two products where float32 has one"},
     {&direct_bf16_weight, MEDIUM, bf16_pays, "bfloat16, channels enough: two products where float32 has one"},
-    {&lines_bf16, MEDIUM, bf16_lines_pay, "bfloat16, the source has few channels: two products where float32 has one"},
-    {&lines_bf16_weight, MEDIUM, bf16_lines_pay, "bfloat16, the source has few channels: two products where float32 has one"},
+    {&lines_bf16, MEDIUM, bf16_lines_pay, "bfloat16, few source channels: two products where float32 has one"},
+    {&lines_bf16_weight, MEDIUM, bf16_lines_pay, "bfloat16, few source channels: two products where float32 has one"},
     {&winograd_4x4, HIGH, winograd_4x4_pays,
      "3x3 at stride 1, channels and 4x4 tiles enough: a quarter of the products"},
     {&winograd_4x4_weight, HIGH, winograd_4x4_pays,

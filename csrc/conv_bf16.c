@@ -1,12 +1,11 @@
 /* Convolution and its input gradient on bfloat16 numbers, two of which are multiplied where one float is.
  *
  * Two neighbours along the reduction (channels of the source) are a pair, as large as a float. So this is the direct
- * algorithm, or that over copied lines for few channels, on a problem with half as many source channels, and with another
+ * algorithm, or for few channels that over copied lines, on a problem with half as many source channels, and with another
  * multiply-add. Stage 0 rounds source and weights to pairs, of one or more parts; the other stages are that algorithm's.
- * Where a single tap reads pairs of one part, it is the direct algorithm that rounds the source, block by block. Of several
- * products of parts, the smaller
- * are summed first, over the whole reduction: next to them the roundings of the last sum are the only large ones, as many
- * as in a sum of floats. */
+ * Where a single tap reads pairs of one part, it is the direct algorithm that rounds the source, block by block. Of
+ * several products of parts, the smaller are summed first, over the whole reduction: next to them the roundings of the
+ * last sum are the only large ones, as many as in a sum of floats. */
 #include "internal.h"
 
 enum { ROUNDED_AT_ONCE = 1 << 15 }; /* values of the source, in an item */
@@ -49,8 +48,7 @@ static struct layout layout_of(const struct conv2d_plan *plan, const struct conv
 }
 
 static bool plan_products(struct conv2d_plan *plan, const struct conv2d_algorithm *multiplier, int32_t products) {
-    bool served = bf16_for(plan->isa, plan->element_size) && plan->map != CONV2D_WEIGHT && plan->geometry.groups == 1;
-    if (!served)
+    if (!bf16_for(plan->isa, plan->element_size) || plan->map == CONV2D_WEIGHT || plan->geometry.groups != 1)
         return false;
     plan->products = products;
     struct layout l = layout_of(plan, multiplier);

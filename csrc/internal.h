@@ -260,10 +260,10 @@ static const struct part_product part_products[MOST_PRODUCTS] = {{0, 2}, {1, 1},
 static inline int64_t parts_of(int32_t products) { return products == 1 ? 1 : products == 3 ? 2 : 3; }
 
 /* Products of bfloat16 pairs: kernels whose gemm takes two neighbours along the reduction as one element. round writes
- * `count` numbers side by side, padded with a zero to whole pairs, and round_pixels the only part of some pixels, each padded
- * like that; round_pairs pairs two lines (`second` may be NULL). round and round_pairs write one part after another, `step` bytes apart; all return false if a number is out of range: if it is not
- * finite, or its only part would not be, or if it is so large or small that products of several parts overflow or
- * parts underflow. */
+ * `count` numbers side by side, padded with a zero to whole pairs, and round_pixels some pixels, each padded like that;
+ * round_pairs pairs two lines (`second` may be NULL). They write the only part, or round and round_pairs one part after
+ * another, `step` bytes apart, and return false if a number is out of range: if it is not finite, or its only part would
+ * not be, or if it is so large or small that products of several parts overflow or parts underflow. */
 struct bf16 {
     bool (*supported)(void); /* on a processor with AVX-512 */
     struct kernels kernels;
