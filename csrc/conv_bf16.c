@@ -15,7 +15,7 @@ struct layout {
     const struct kernels *kernels;            /* its kernels */
     int64_t source_channels, parts;           /* of the source */
     int64_t pixels;                           /* of the source, that stage 0 rounds */
-    int64_t pixels_at_once, filters, threads; /* of an item: pixels; items of weights */
+    int64_t pixels_at_once, filters;          /* of an item: pixels; items of weights */
     int64_t pixel, part;                      /* bytes of a part of a pixel, of a part of the weights */
     int64_t source, weights;                  /* bytes of their pairs */
 };

@@ -34,8 +34,7 @@ static struct {
     int32_t wanted;                  /* the first so many workers may still join the current loop */
     atomic_int active;               /* workers inside it */
     atomic_uint_fast64_t generation; /* counts loops */
-    struct range ranges[MAX_THREADS];
-    int32_t count;                   /* of ranges in use: the caller's and `wanted` workers' */
+    struct range ranges[MAX_THREADS]; /* the caller's, then the workers' */
     bool flush;
     parallel_body *body;
     const void *context;
@@ -112,7 +111,7 @@ static void *worker(void *number) {
         seen = atomic_load(&pool.generation);
         if (thread <= pool.wanted) {
             pool.active++;
-            int32_t count = pool.count;
+            int32_t count = pool.wanted + 1;
             bool flush = pool.flush;
             parallel_body *body = pool.body;
             const void *context = pool.context;
@@ -202,16 +201,16 @@ void parallel_for(int64_t begin, int64_t end, int32_t threads, bool flush, paral
     pool.body = body;
     pool.context = context;
     pool.wanted = helpers;
-    pool.count = helpers + 1;
-    for (int32_t i = 0; i <= helpers; i++) {
-        atomic_store_explicit(&pool.ranges[i].next, begin + (end - begin) * i / pool.count, memory_order_relaxed);
-        pool.ranges[i].end = begin + (end - begin) * (i + 1) / pool.count;
+    const int32_t count = helpers + 1;
+    for (int32_t i = 0; i < count; i++) {
+        atomic_store_explicit(&pool.ranges[i].next, begin + (end - begin) * i / count, memory_order_relaxed);
+        pool.ranges[i].end = begin + (end - begin) * (i + 1) / count;
     }
     atomic_fetch_add(&pool.generation, 1);
     pthread_cond_broadcast(&pool.wake);
     pthread_mutex_unlock(&pool.mutex);
 
-    work(0, helpers + 1, flush, body, context);
+    work(0, count, flush, body, context);
 
     pthread_mutex_lock(&pool.mutex);
     pool.wanted = 0; /* a worker that wakes only now is not waited for */
